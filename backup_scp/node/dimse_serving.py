@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from backup_scp.node.identity_setup import identification
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.remote_aes import access_policy, listening, local_ae
 from backup_scp.node.settings import Settings
@@ -21,6 +22,7 @@ from backup_scp.watch.rejection_log import RejectionLog
 if TYPE_CHECKING:
     from backup_scp.dimse.association.access import AccessPolicy
     from backup_scp.dimse.association.association_count import SharedCount
+    from backup_scp.dimse.association.identification import Identification
     from backup_scp.dimse.association.listener import Listener, ListenSettings
     from backup_scp.dimse.association.request_dispatch import Service
     from backup_scp.dimse.association.server import Server
@@ -36,6 +38,8 @@ class _Made(NamedTuple):
     policy: AccessPolicy
     services: Mapping[int, Service]
     worker: CommitmentWorker
+    users: ExitStack
+    identification: Identification
 
 
 class DIMSEServing:
@@ -65,6 +69,7 @@ class DIMSEServing:
         self._rejections = RejectionLog(storage.index)
         self._server: Server | None = None
         self._worker: CommitmentWorker | None = None
+        self._users = ExitStack()
 
     def start(
         self, stack: ExitStack, settings: Settings, listeners: Sequence[Listener], places: SharedCount | None
@@ -80,9 +85,17 @@ class DIMSEServing:
         self._rejections.start()
         stack.callback(self._rejections.stop)
         made = self._made(settings)
-        self._server = Server(made.listening, made.policy, made.services, self._rejections, places, self._reporter)
+        self._server = Server(
+            made.listening,
+            made.policy,
+            made.services,
+            self._rejections,
+            places,
+            self._reporter,
+            identification=made.identification,
+        )
         ports = self._server.start(listeners)
-        self._begin(made.worker)
+        self._begin(made)
         return ports
 
     def prepared(self, settings: Settings) -> Callable[[], tuple[int, ...]]:
@@ -97,10 +110,11 @@ class DIMSEServing:
         assert server is not None, "started"  # noqa: S101 - for the type checker
 
         def go_on() -> tuple[int, ...]:
-            ports = server.use(made.listening, made.policy, made.services)
+            ports = server.use(made.listening, made.policy, made.services, made.identification)
             if self._worker is not None:
                 self._worker.stop(_WORKER_GRACE_S)
-            self._begin(made.worker)
+            self._users.close()
+            self._begin(made)
             return ports
 
         return go_on
@@ -121,10 +135,11 @@ class DIMSEServing:
             self._server.stop(_GRACE_S)
         if self._worker is not None:
             self._worker.stop(_WORKER_GRACE_S)
+        self._users.close()
 
-    def _begin(self, worker: CommitmentWorker) -> None:
-        self._worker = worker
-        worker.start()
+    def _begin(self, made: _Made) -> None:
+        self._worker, self._users = made.worker, made.users
+        made.worker.start()
 
     def _made(self, settings: Settings) -> _Made:
         from backup_scp.dimse.association.negotiation import is_storage
@@ -147,7 +162,9 @@ class DIMSEServing:
             get_without_roles=settings.node.get_without_roles,
         )
         worker = CommitmentWorker(commitment, EventReporter(local, policy).report)
-        return _Made(listening(settings), policy, served, worker)
+        heard = listening(settings)
+        users = ExitStack()
+        return _Made(heard, policy, served, worker, users, identification(settings, users))
 
 
 def _pace(settings: Settings) -> CommitmentTimers:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
 from backup_scp.machine.renewed_context import RenewedContext
+from backup_scp.node.identity_setup import identification
 from backup_scp.node.settings import Settings
 from backup_scp.ports import Index, Inventory, Reference, RemoteAE, RestoreDestination
 from backup_scp.services.permissions import Right, remote_may
@@ -167,8 +168,9 @@ def receives_reports(settings: Settings, index: Index) -> Iterator[None]:
 
     services: dict[int, Service] = {Field.N_EVENT_REPORT_RQ: reports_service(index)}
     rejections = RejectionLog(index)
-    server = Server(listening(settings), access_policy(settings), services, rejections)
     with ExitStack() as stack:
+        users = identification(settings, stack)
+        server = Server(listening(settings), access_policy(settings), services, rejections, identification=users)
         rejections.start()
         stack.callback(rejections.stop)
         with contextlib.suppress(InvalidSettings):  # the running node has the port, and receives the reports

@@ -80,6 +80,7 @@ from backup_scp.ports.destination import (
     RemoteService,
     RestoreDestination,
     Upcoming,
+    UserIdentity,
     do_nothing,
 )
 from backup_scp.ports.drills import DrillKind, DrillProblem, DrillRecords, DrillResult, NamingPlace
@@ -280,6 +281,7 @@ __all__ = [
     "Upcoming",
     "User",
     "UserCredentials",
+    "UserIdentity",
     "UserRecords",
     "VerificationResult",
     "Version",

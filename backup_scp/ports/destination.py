@@ -28,6 +28,15 @@ STORING_SERVICES = frozenset({RemoteService.STORE, RemoteService.COMMIT})
 """Services of a console that only sends."""
 
 
+class UserIdentity(StrEnum):
+    """What a remote AE must say of its user (PS3.7 D.3.3.7)."""
+
+    NONE = "none"  # nothing; what it says is ignored
+    NAME = "name"  # one of ``users``; nothing proves it
+    PASSWORD = "password"  # noqa: S105 - name and passcode of a user of the node
+    TOKEN = "token"  # noqa: S105 - a JSON Web Token
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteAE:
     """A configured Application Entity: its names, its address, its permissions.
@@ -62,6 +71,10 @@ class RemoteAE:
         Further addresses and networks from which it may call.
     certificate
         Names, one of which its client certificate must have (``machine.certificate_names``); empty for no condition.
+    user_identity
+        What it must say of its user when it calls us.
+    users
+        The names that it may say; empty for every user of the node, where these are compared.
     """
 
     name: str
@@ -79,6 +92,8 @@ class RemoteAE:
     brings_sites: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     certificate: frozenset[str] = frozenset()
+    user_identity: UserIdentity = UserIdentity.NONE
+    users: tuple[str, ...] = ()
 
     @property
     def scope(self) -> SiteScope:

@@ -44,15 +44,18 @@ _OF_IMAGES = ("share link", "patients ")
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Somebody who calls, or is called: an AE title or a user's name, and an address."""
+    """Somebody who calls, or is called: an AE title or a user's name, and an address; an AE may name its user."""
 
     name: str
     address: str = ""
     is_ae: bool = False
+    user: str = ""
 
     def as_participant(self, role: ParticipantRole, *, is_requestor: bool) -> Participant:
         """Describe it in the form of PS3.15 A.5.2."""
-        return Participant(self.name, role, is_requestor, self.address, f"AETITLES={self.name}" if self.is_ae else "")
+        return Participant(
+            self.user or self.name, role, is_requestor, self.address, f"AETITLES={self.name}" if self.is_ae else ""
+        )
 
 
 class AuditReporter:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from backup_scp.errors import Refused
 from backup_scp.machine import clock
-from backup_scp.ports import Accounts, AuditEvent, AuditKind, Session, User, UserCredentials
+from backup_scp.ports import Accounts, AuditKind, Session, User, UserCredentials
 from backup_scp.services import one_time_codes, passwords
-from backup_scp.services.backoff import Backoff, network_of
+from backup_scp.services.login_attempts import LoginAttempts, LoginRefused, Origin, TooManyAttempts
 from backup_scp.services.passkey_signatures import PasskeyCopied, PasskeySignatures
 from backup_scp.services.passkeys import PasskeySite
 from backup_scp.services.secret_tokens import digest_of, new_token
@@ -21,34 +19,9 @@ CODE_WITHIN = timedelta(minutes=5)
 """How long the code may take after the password."""
 
 _TOUCH_EVERY = timedelta(minutes=1)
-_KNOWN_FOR = timedelta(days=90)  # an address from which a user has logged in
 _LONGEST_AGENT = 200
 
-
-class LoginRefused(Refused):
-    """Name, password or code is wrong; the text does not tell which."""
-
-
-class TooManyAttempts(Refused):
-    """Too many attempts have failed.
-
-    Parameters
-    ----------
-    wait_s
-        Seconds until the next one.
-    """
-
-    def __init__(self, wait_s: float) -> None:
-        self.wait_s = math.ceil(wait_s)
-        super().__init__(f"Too many attempts have failed: wait {self.wait_s} seconds, and try again")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a login comes from: address and browser."""
-
-    address: str = ""
-    agent: str = ""
+__all__ = ["CODE_WITHIN", "LoggedIn", "LoginRefused", "Logins", "Origin", "SessionTimes", "TooManyAttempts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +85,7 @@ class Logins:
         self.takes_passwords = takes_passwords
         self._times = times or SessionTimes()
         self._has_users = False
-        self._by_name = Backoff(accounts, "name", longest_s=60)
-        self._by_network = Backoff(accounts, "address", free=20)
+        self._attempts = LoginAttempts(accounts)
 
     def log_in(self, name: str, password: str, origin: Origin, *, instead_of: str = "") -> LoggedIn:
         """Compare name and password, and begin a session; it is not complete when a code is needed.
@@ -134,17 +106,10 @@ class Logins:
         LoginRefused, TooManyAttempts, AccountsUnavailable
         """
         self._require_own_logins()
-        known = self.accounts.credentials(name)
-        keys = self._begin(known.user.name if known else name, origin)
-        if not passwords.is_right(known.password_hash if known else "", password) or known is None:
-            raise self._refused(name, origin)
-        if known.user.is_disabled:
-            raise self._refused(known.user.name, origin)
-        if passwords.is_outdated(known.password_hash):
-            self.accounts.set_password(known.user.id, passwords.hashed(password), ends_sessions=False)
+        known, keys = self._attempts.compared(name, password, origin)
         is_enough = not known.user.has_second_factor
         if is_enough:
-            self._succeeded(keys)
+            self._attempts.succeeded(keys)
         return self.begin_session(known, origin, instead_of=instead_of, is_complete=is_enough)
 
     def confirm(self, token: str, code: str, origin: Origin) -> LoggedIn:
@@ -175,10 +140,10 @@ class Logins:
         known = self.accounts.credentials_of(half.user.id) if half else None
         if half is None or known is None or half.session.is_complete or not known.user.has_second_factor:
             raise LoginRefused("The login took too long: begin again")
-        keys = self._begin(half.user.name, origin)
+        keys = self._attempts.begin(half.user.name, origin)
         if not is_right(known):
-            raise self._refused(half.user.name, origin)
-        self._succeeded(keys)
+            raise self._attempts.refused(half.user.name, origin)
+        self._attempts.succeeded(keys)
         return self.begin_session(known, origin, instead_of=token)
 
     def second_step(self, token: str, site: PasskeySite | None) -> dict[str, Any] | None:
@@ -207,13 +172,11 @@ class Logins:
         LoginRefused, TooManyAttempts, AccountsUnavailable
         """
         self._require_own_logins()
-        network = network_of(origin.address)
-        if wait_s := self._by_network.begin(network):
-            raise TooManyAttempts(wait_s)
+        keys = self._attempts.begin_unnamed(origin)
         known = self._signer(answer, site, browser, origin, is_verified=True)
         if known is None or known.user.is_disabled:
-            raise self._refused(known.user.name if known else "a passkey", origin)
-        self._by_network.succeeded(network)
+            raise self._attempts.refused(known.user.name if known else "a passkey", origin)
+        self._attempts.succeeded(keys)
         return self.begin_session(known, origin, instead_of=instead_of)
 
     def _require_own_logins(self) -> None:
@@ -306,11 +269,11 @@ class Logins:
         LoginRefused, TooManyAttempts
         """
         name = logged_in.user.name
-        keys = self._begin(name, origin)
+        keys = self._attempts.begin(name, origin)
         known = self.accounts.credentials_of(logged_in.user.id)
         if known is None or not passwords.is_right(known.password_hash, password):
-            raise self._refused(name, origin)
-        self._succeeded(keys)
+            raise self._attempts.refused(name, origin)
+        self._attempts.succeeded(keys)
 
     def log_out(self, logged_in: LoggedIn, origin: Origin) -> None:
         """End a session."""
@@ -324,27 +287,4 @@ class Logins:
 
     def record(self, kind: AuditKind, who: str, origin: Origin, about: str = "") -> None:
         """Add a line to the audit."""
-        self.accounts.record(AuditEvent(clock.now(), kind, who, about, origin.address))
-
-    def _begin(self, name: str, origin: Origin) -> tuple[str, str]:
-        """Begin an attempt, if it may be tried now.
-
-        Failures from elsewhere do not keep a user waiting who has logged in from this address before.
-        """
-        network = network_of(origin.address)
-        since = clock.now() - _KNOWN_FOR
-        is_known = bool(origin.address) and self.accounts.has_logged_in(name, origin.address, since)
-        by_name = f"{name.casefold()}\0{network}" if is_known else name.casefold()
-        wait_s = self._by_network.begin(network) or self._by_name.begin(by_name)
-        if wait_s:
-            raise TooManyAttempts(wait_s)
-        return by_name, network
-
-    def _succeeded(self, keys: tuple[str, str]) -> None:
-        by_name, network = keys
-        self._by_name.succeeded(by_name)
-        self._by_network.succeeded(network)
-
-    def _refused(self, name: str, origin: Origin) -> LoginRefused:
-        self.record(AuditKind.LOGIN_FAILED, name, origin)
-        return LoginRefused("Name, password or code is wrong")
+        self._attempts.record(kind, who, origin, about)

@@ -175,12 +175,14 @@ def start_server(leaves_nothing, sink, recorder) -> Iterator[Callable[..., Runni
             Field.C_STORE_RQ: Service(is_storage, sink.serve, Right.STORE),
         } | (services or {})
         policy = AccessPolicy(remotes, trust_this_machine=listening.pop("trust_this_machine", True))
+        identification = listening.pop("identification", None)
         server = Server(
             ListenSettings("BACKUP_SCP", listening.pop("host", "127.0.0.1"), 0, **listening),
             policy,
             served,
             recorder,
             reporter=reporter,
+            identification=identification,
         )
         ports = server.start()
         running = Running(server, ports[0], recorder.rejections, sink, ports[-1])

@@ -64,6 +64,7 @@ _OF_A_REMOTE: dict[str, Any] = {
     "brings_sites": ["south"], "services": ["store"], "networks": ["10.0.0.0/8"],
     "destination": False, "check_address": False, "commitment_port": 106,
 }  # fmt: skip
+_OF_USERS = {"user_identity", "users"}  # together
 _OF_A_COPY: dict[str, Any] = {
     "off_site": "yes", "mb_per_s": 5, "gb_per_month": 50, "hours": "20:00-06:30", "compare_days": 80, "away_days": 9,
 }  # fmt: skip
@@ -78,7 +79,7 @@ def test_each_setting_is_in_a_table_here():
     sections = (field for field in msgspec.structs.fields(Sections) if field.name not in {"remote", "copy"})
     known = {f"{one.name}.{key.name}" for one in sections for key in msgspec.structs.fields(one.default)}
     assert known == _WITH_RESTART | _NEEDS_A_FILE | _OTHERS.keys()
-    assert {key.name for key in msgspec.structs.fields(RemoteSettings)} - {
+    assert {key.name for key in msgspec.structs.fields(RemoteSettings)} - _OF_USERS - {
         "name",
         "tls",
         "certificate",
@@ -169,6 +170,9 @@ def test_every_setting_changes_while_a_console_sends(start_node, tmp_path):
         for key, value in _OF_A_REMOTE.items():
             node.remotes = [SimpleNamespace(**(vars(Remote("viewer", "VIEWER", 104)) | {key: value}))]
             assert reload(node).changed == ["[[remote]] viewer"], key
+        users = {"user_identity": "name", "users": ["reader"]}
+        node.remotes = [SimpleNamespace(**vars(Remote("viewer", "VIEWER", 104)), **users)]
+        assert reload(node).changed == ["[[remote]] viewer"]
         node.remotes, node.copies = [], []
         node.settings["commitment"] = {}
         keys = ("wait_s", "retry_s", "retry_days", "answer_s", "copies")

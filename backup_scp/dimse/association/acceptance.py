@@ -30,7 +30,8 @@ from backup_scp.dimse.upper_layer.codecs import (
     ServiceParameter,
     SOPClassExtendedNegotiation,
 )
-from backup_scp.dimse.upper_layer.named_site import site_of, with_answer
+from backup_scp.dimse.upper_layer.named_site import site_of
+from backup_scp.dimse.upper_layer.user_identity import with_positive_answer
 from backup_scp.dimse.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
 from backup_scp.machine.fair_lock import FairLock
 
@@ -150,7 +151,7 @@ def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance:
         asked.called,
         asked.protocol_version,
         asked.oddities,
-        with_answer(answer) if site else answer,
+        with_positive_answer(answer) if site else answer,
         _accepted_contexts(asked, by_id, roles),
         {
             sop_class: extended_negotiation.negotiated(sop_class, item.service_class_application_information or b"")

@@ -44,6 +44,10 @@ class Caller:
         The names in its certificate (``machine.certificate_names``), when a ``[[remote]]`` asks for one.
     is_refused
         Whether the settings refuse strangers, and it is one.
+    user
+        The user of the Association, when its ``[[remote]]`` has a ``user_identity``; empty otherwise.
+    user_scope
+        The clinics whose images that user may see; they limit those of the ``[[remote]]``.
     """
 
     ae_title: str
@@ -54,6 +58,8 @@ class Caller:
     mismatch: RemoteAE | None = None
     certificate: frozenset[str] = frozenset()
     is_refused: bool = False
+    user: str = ""
+    user_scope: SiteScope = SEES_ALL
 
     def __str__(self) -> str:
         """Format for log and messages, so that nothing a caller sends can forge a line."""
@@ -68,9 +74,9 @@ class Caller:
     def scope(self) -> SiteScope:
         """The clinics whose images it may see: those of its ``[[remote]]``, also when that is on this machine."""
         if self.as_site:
-            return SiteScope.of([self.as_site])
+            return SiteScope.of([self.as_site]) & self.user_scope
         if self.remote is not None:
-            return self.remote.plain_scope
+            return self.remote.plain_scope & self.user_scope
         return SEES_ALL if self.is_this_machine else SEES_NOTHING
 
     @property

@@ -134,7 +134,7 @@ class AssociationAudit:
 
 def audit_of(reporter: AuditReporter, caller: Caller) -> AssociationAudit:
     """Return what reports of a caller's Association."""
-    return AssociationAudit(reporter, Party(caller.ae_title, caller.address, is_ae=True))
+    return AssociationAudit(reporter, Party(caller.ae_title, caller.address, is_ae=True, user=caller.user))
 
 
 SILENT = AssociationAudit(AuditReporter(), Party(""))

@@ -19,6 +19,7 @@ from backup_scp.dimse.association.association_audit import audit_of
 from backup_scp.dimse.association.association_count import SharedCount
 from backup_scp.dimse.association.association_threads import ThreadPool
 from backup_scp.dimse.association.closing import ClosingConnections
+from backup_scp.dimse.association.identification import Identification, user_of
 from backup_scp.dimse.association.listener import Listener, ListenSettings, open_ports, shut
 from backup_scp.dimse.association.negotiation import AssociateReject
 from backup_scp.dimse.association.pending import PendingConnections
@@ -26,6 +27,7 @@ from backup_scp.dimse.association.request_dispatch import RequestDispatcher, Ser
 from backup_scp.dimse.upper_layer import PeerTimedOut, Secured, SecuredSocket
 from backup_scp.dimse.upper_layer.tls import why_not_secured
 from backup_scp.dimse.upper_layer.tls_socket import proved_names
+from backup_scp.dimse.upper_layer.user_identity import apart, with_positive_answer
 from backup_scp.ports import RejectionRecorder, ServiceKind
 from backup_scp.services.audit_reporter import AuditReporter
 
@@ -54,6 +56,8 @@ class Server:
         Counts Associations together with the node's other processes.
     reporter
         Reports what happens to the audit trail.
+    identification
+        Checks what callers say of their users.
     """
 
     def __init__(
@@ -64,8 +68,11 @@ class Server:
         rejections: RejectionRecorder,
         places: SharedCount | None = None,
         reporter: AuditReporter | None = None,
+        *,
+        identification: Identification | None = None,
     ) -> None:
         self._listening = listening
+        self._identification = identification or Identification()
         self._policy = policy
         self._rejections = rejections
         self._dispatcher = RequestDispatcher(services, policy, rejections)
@@ -122,7 +129,13 @@ class Server:
         for audit in audits:
             audit.flush(_TOLD_AFTER_S)
 
-    def use(self, listening: ListenSettings, policy: AccessPolicy, services: Mapping[int, Service]) -> tuple[int, ...]:
+    def use(
+        self,
+        listening: ListenSettings,
+        policy: AccessPolicy,
+        services: Mapping[int, Service],
+        identification: Identification,
+    ) -> tuple[int, ...]:
         """Go on with other settings: new Associations follow them; those that run stay, and stay who they are.
 
         Returns
@@ -138,7 +151,7 @@ class Server:
         before, self._listeners = self._listeners, open_ports(listening, self._listeners)
         self._dispatcher = RequestDispatcher(services, policy, self._rejections)
         self._acceptances = NegotiationCache(listening.maximum_pdu_length)
-        self._listening, self._policy = listening, policy
+        self._listening, self._policy, self._identification = listening, policy, identification
         self._crew.allow(_most_threads(listening))
         for listener in self._listeners:
             listener.start(self._take, self._note_fault)
@@ -243,8 +256,8 @@ class Server:
     def _establish(self, connection: socket.socket, association: Association) -> bool:
         """Read an Association request, and accept or reject it."""
         layer = association.upper_layer
-        request = layer.read_request()
-        acceptance = self._read(association, request) if request is not None else None
+        offered, request = apart(layer.read_request() or b"")
+        acceptance = self._read(association, request) if request else None
         if acceptance is None:
             nobody = Caller("", plain_address(layer.peer_address), None, is_this_machine=False)
             association.audit = audit_of(self._reporter, nobody)
@@ -256,18 +269,24 @@ class Server:
             caller = replace(caller, as_site=acceptance.site)
         association.caller, association.called_ae_title = caller, acceptance.called
         association.our_ae_title = self._our_ae_title(acceptance.called)
-        association.audit = audit_of(self._reporter, caller)
         is_secured = isinstance(connection, SecuredSocket)
+        rejection = self._reason_to_reject(caller, acceptance, is_secured=is_secured)
+        if rejection is None:
+            caller, rejection = self._identification.identify(caller, offered, is_secured=is_secured)
+            association.caller = caller
+        association.audit = audit_of(self._reporter, caller)
         with self._lock:
-            rejection = self._reason_to_reject(caller, acceptance, is_secured=is_secured)
+            rejection = rejection or self._limit_exceeded(caller)
             if rejection is None:
                 self._pending.discard(connection)
                 self._associations[association] = counted_as = _counted_as(caller)
                 self._places.take(counted_as)
         if rejection is None:
             association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
-            layer.accept(acceptance.answer, acceptance.peer_maximum_length)
-            log.debug("Association with %s established", caller)
+            is_answered = bool(caller.user) and offered is not None and offered.wants_answer
+            answer = with_positive_answer(acceptance.answer) if is_answered else acceptance.answer
+            layer.accept(answer, acceptance.peer_maximum_length)
+            log.debug("Association with %s%s established", caller, user_of(caller))
             association.audit.opened()
             self._rejections.succeeded(ServiceKind.ASSOCIATION, caller.ae_title, caller.address)
             for oddity in acceptance.oddities:
@@ -300,17 +319,13 @@ class Server:
 
     def _reason_to_reject(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> AssociateReject | None:
         ours, called = self._listening, asked.called
-        if self._stopping:
-            return negotiation.temporary_congestion()
         if not asked.protocol_version & 1:
             return negotiation.protocol_version_not_supported(asked.protocol_version)
         if not caller.ae_title or not caller.ae_title.isprintable():
             return negotiation.calling_ae_title_not_recognised(caller.ae_title)
         if ours.check_called_ae_title and called != ours.ae_title:
             return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
-        if rejection := self._not_as_configured(caller, asked, is_secured=is_secured):
-            return rejection
-        return self._limit_exceeded(caller)
+        return self._not_as_configured(caller, asked, is_secured=is_secured)
 
     def _not_as_configured(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> AssociateReject | None:
         meant = caller.remote or caller.mismatch
@@ -323,6 +338,8 @@ class Server:
         return None
 
     def _limit_exceeded(self, caller: Caller) -> AssociateReject | None:
+        if self._stopping:
+            return negotiation.temporary_congestion()
         ours, is_known = self._listening, caller.is_known
         limit = ours.maximum_associations + (ours.reserved_associations if is_known else 0)
         if self._places.total >= limit:
@@ -363,8 +380,8 @@ class Server:
             if association.upper_layer.violation:
                 self._note_violation(association, caller)
             association.audit.ended(ending)
-        stored, audit_id = association.tally.summary(began), association.audit.correlation_id
-        log.info("Association with %s %s: %s (ID %s)", association.caller, ending, stored, audit_id)
+        who, stored = f"{caller}{user_of(caller)}", association.tally.summary(began)
+        log.info("Association with %s %s: %s (ID %s)", who, ending, stored, association.audit.correlation_id)
 
 
 def _counted_as(caller: Caller) -> str:

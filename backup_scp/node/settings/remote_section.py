@@ -10,7 +10,15 @@ from msgspec import Meta, Struct
 
 from backup_scp.machine.certificate_names import normal_name
 from backup_scp.machine.networks import network_of
-from backup_scp.ports import EVERY_SERVICE, EVERY_SITE, STORING_SERVICES, RemoteAE, RemoteService, site_fault
+from backup_scp.ports import (
+    EVERY_SERVICE,
+    EVERY_SITE,
+    STORING_SERVICES,
+    RemoteAE,
+    RemoteService,
+    UserIdentity,
+    site_fault,
+)
 
 AETitle = Annotated[str, Meta(max_length=16)]
 
@@ -43,6 +51,8 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     certificate: tuple[str, ...] = ()
     commitment_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     tls: bool | Literal["required"] = False
+    user_identity: Literal["none", "name", "password"] = "none"
+    users: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "ae_title", ae_title(self.ae_title))
@@ -54,11 +64,20 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
         if self.services and not self.query:
             raise ValueError("services: it says alone what the remote AE may do; leave query out")
         self._require_fitting_networks()
+        self._require_fitting_users()
         for name in self.certificate:
             try:
                 normal_name(name)
             except ValueError as error:
                 raise ValueError(f"certificate: {error}") from None
+
+    def _require_fitting_users(self) -> None:
+        if self.user_identity == "name" and not self.users:
+            raise ValueError('users: list the names that user_identity = "name" accepts')
+        if self.user_identity == "none" and self.users:
+            raise ValueError('users: set user_identity to "name" or "password" as well')
+        if self.user_identity != "none" and self.brings_sites:
+            raise ValueError("user_identity: another backup-scp names its clinic there; leave it out with brings_sites")
 
     def _require_fitting_networks(self) -> None:
         if self.networks and not self.check_address:
@@ -80,6 +99,7 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "services": self.may_use,
             "certificate": frozenset(map(normal_name, self.certificate)),
             "tls": bool(self.tls),
+            "user_identity": UserIdentity(self.user_identity),
             "tls_required": self.tls == "required" or bool(self.certificate),
         }
         del facts["query"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.machine.addresses import is_loopback
 from backup_scp.node.settings.sections import Sections
 from backup_scp.ports import RemoteAE
 
@@ -117,6 +118,7 @@ def require_usable(settings: Settings) -> None:
         raise InvalidSettings(
             f"[[remote]] {named}, certificate: set certificate, key and ca in [tls] as well: only then is one checked"
         )
+    _require_usable_identities(settings)
     if not settings.node.plain and not settings.tls.certificate:
         raise InvalidSettings("[node] plain = false leaves no port: set certificate and key in [tls] as well")
     _require_usable_web(settings)
@@ -138,6 +140,17 @@ def require_usable(settings: Settings) -> None:
         raise InvalidSettings("[index] url: it begins with sqlite:/// or postgresql://")
     if scheme == "sqlite" and (not rest.startswith("/") or rest in {"/", "/:memory:"}):
         raise InvalidSettings("[index] url: an SQLite index is a file: write sqlite:///PATH, or leave url empty")
+
+
+def _require_usable_identities(settings: Settings) -> None:
+    for remote in settings.remote:
+        if remote.user_identity != "password":
+            continue
+        where = f"[[remote]] {remote.name}, user_identity"
+        if not settings.tls.certificate and not is_loopback(remote.host):
+            raise InvalidSettings(f"{where}: others could read the passcode; set certificate and key in [tls] as well")
+        if not settings.web.openid_connect.passwords:
+            raise InvalidSettings(f"{where}: [web.openid_connect] passwords = false leaves no user a password")
 
 
 def _require_usable_web(settings: Settings) -> None:

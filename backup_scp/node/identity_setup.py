@@ -1,0 +1,31 @@
+"""Make the check of users who call over DIMSE from the settings (docs/adr/0074)."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from backup_scp.node.accounts_setup import open_accounts
+from backup_scp.node.settings import Settings
+
+if TYPE_CHECKING:
+    from backup_scp.dimse.association.identification import Identification
+
+
+def identification(settings: Settings, stack: ExitStack) -> Identification:
+    """Return the check of users; the database of users is opened only when a ``[[remote]]`` needs it.
+
+    Raises
+    ------
+    InvalidSettings
+        The URL of the index cannot be used.
+    """
+    from backup_scp.dimse.association.identification import Identification
+
+    if all(remote.user_identity != "password" for remote in settings.remote):
+        return Identification()
+    from backup_scp.services.association_logins import AssociationLogins
+
+    accounts = open_accounts(settings)
+    stack.callback(accounts.close)
+    return Identification(AssociationLogins(accounts))
