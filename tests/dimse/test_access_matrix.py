@@ -294,6 +294,21 @@ def test_a_new_kind_of_caller_may_nothing():
     assert not any(may("a robot", right) for right in Right)  # type: ignore[arg-type]
 
 
+def test_behind_the_rejection_of_a_stranger_is_no_right():
+    assert not any(may(CallerKind.REFUSED_AE, right) for right in Right)
+
+
+def test_what_the_row_of_remotes_lacks_no_settings_give(monkeypatch):
+    row = permissions.RIGHTS[CallerKind.CONFIGURED_AE] - {Right.MOVE}
+    monkeypatch.setitem(permissions.RIGHTS, CallerKind.CONFIGURED_AE, row)
+    permissions._rights_of.cache_clear()
+    try:
+        assert not remote_may(RemoteAE("a", "A", "h"), Right.MOVE)
+        assert remote_may(RemoteAE("a", "A", "h"), Right.FIND)
+    finally:
+        permissions._rights_of.cache_clear()
+
+
 def test_a_new_service_of_a_remote_gives_no_right():
     services = frozenset({"sweep"})
     remote = RemoteAE("a", "A", "h", services=services, destination=False)  # type: ignore[arg-type]
