@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterable
 
 from backup_scp.machine.addresses import EVERY_ADDRESS
@@ -28,16 +29,23 @@ def listen(host: str, port: int, backlog: int, beside: Iterable[socket.socket] =
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == EVERY_ADDRESS[1] and socket.has_dualstack_ipv6()
     same = [one for one in beside if port and one.getsockname()[1] == port]
-    shares = bool(same) and hasattr(socket, "SO_REUSEPORT")
-    for one in same if shares else ():
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    _share(same, 1)
     try:
         opened = socket.create_server(
-            (host, port), family=family, backlog=backlog, reuse_port=shares, dualstack_ipv6=both
+            (host, port), family=family, backlog=backlog, reuse_port=bool(same) and _CAN_SHARE, dualstack_ipv6=both
         )
     finally:
-        for one in same if shares else ():
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-    if shares:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)  # no other program may share it
+        _share(same, 0)
+    if same:
+        _share([opened], 0)  # no other program may share it
     return opened
+
+
+_CAN_SHARE = sys.platform != "win32"
+
+
+def _share(sockets: Iterable[socket.socket], value: int) -> None:
+    """Allow or forbid another socket of this user at the same port."""
+    if sys.platform != "win32":
+        for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, value)
