@@ -34,6 +34,7 @@ _COMMANDS = {
     "users": "users",
     "patients": "patients",
     "tls": "tls",
+    "audit": "audit",
 }
 """The commands and their modules; a module has ``app``, a group of commands, or a function with its own name."""
 

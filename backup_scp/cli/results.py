@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from backup_scp.audit.log_check import LogCheck
 from backup_scp.certificates.certified import Certified, ForClient
 from backup_scp.cli.alerts import AlertSent
 from backup_scp.cli.copies import Forgotten
@@ -83,6 +84,7 @@ RESULTS = {
         [f"users {name}" for name in ("add", "role", "reset", "link", "unlink", "disable", "enable", "remove")],
         Result(ChangedUser),
     ),
+    "audit verify": Result(LogCheck, "Exit code 1 when a record was changed."),
     "tls init": Result(InitResult, "With --write it does not ask."),
     "tls renew": Result(Certified),
     "tls client": Result(ForClient),

@@ -1,19 +1,16 @@
-"""Open the audit trail of a process: a thread that writes messages to the log in the folder of the node."""
+"""Open the audit trail of a process: a thread that writes messages to the audit log in the folder of the node."""
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backup_scp.audit.audit_log import AuditLog
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.conditions import Condition, Query, SingleValue
 from backup_scp.errors import Unavailable
-from backup_scp.machine import clock
-from backup_scp.machine.folders import make_folders
 from backup_scp.node.accounts_setup import open_accounts
 from backup_scp.node.settings import Settings
 from backup_scp.ports import RemoteAE, StudyReader, new_correlation_id
@@ -26,39 +23,16 @@ if TYPE_CHECKING:
 
 _STUDY, _PATIENT_ID = BY_KEYWORD["StudyInstanceUID"], BY_KEYWORD["PatientID"]
 
-FOLDER = "audit-messages"
-"""The folder in the node's own one."""
-
-
-class MessageFiles:
-    """Appends messages to a file a month, one a line; several processes may do so at a time.
-
-    Parameters
-    ----------
-    folder
-        Where the files are.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def append(self, message: bytes) -> None:
-        """Append a message; raise when it cannot be written."""
-        with suppress(OSError):  # the next call says why
-            make_folders(self._folder, 0o700)
-        path = self._folder / f"audit-{clock.now():%Y-%m}.log"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, message + b"\n")  # one write: lines of two processes do not mix
-        finally:
-            os.close(descriptor)
+FOLDER = "audit"
+"""The folder of the log in the node's own one."""
 
 
 def audit_thread(settings: Settings, index: StudyReader | None = None) -> AuditThread:
     """Return the thread that keeps the trail of this process; the index tells the patients of studies."""
     source_id = f"{settings.node.ae_title}@{socket.gethostname()}"
     patient_of = patients_in(index) if index is not None else lambda _: ""
-    return AuditThread(MessageFiles(settings.home / FOLDER).append, source_id, patient_of)
+    log = AuditLog(settings.home / FOLDER)
+    return AuditThread(log.append, source_id, patient_of, settle=log.settle)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ class AuditThread:
         Finds the Patient ID of a study by its UID; empty when there is none.
     before
         Called before each turn, for what collects entries itself.
+    settle
+        Called after each turn, and at the end with ``is_end``; it may wait, and raise.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class AuditThread:
         source_id: str,
         patient_of: Callable[[str], str] = lambda _: "",
         before: Callable[[], None] = lambda: None,
+        settle: Callable[..., None] = lambda **_: None,
     ) -> None:
+        self._settle = settle
         self._write = write
         self._source_id = source_id
         self._patient_of = patient_of
@@ -75,9 +79,9 @@ class AuditThread:
         pause_s = _EVERY_S
         while not self._is_stopping.wait(pause_s):
             pause_s = _EVERY_S if self._turn() else _AFTER_FAILURE_S
-        self._turn()
+        self._turn(is_end=True)
 
-    def _turn(self) -> bool:
+    def _turn(self, *, is_end: bool = False) -> bool:
         """Write all that waits; False when it could not be written and waits on."""
         try:
             self.before()
@@ -86,6 +90,7 @@ class AuditThread:
                 self._waiting.popleft()
                 if self._lost:
                     self._tell_the_gap()
+            self._settle(is_end=is_end)
         except Exception as error:  # noqa: BLE001 - the thread must live, and no text of an error is safe
             return self._failed(place_of(error))
         self._trouble = ""

@@ -13,7 +13,7 @@ from backup_scp.services.audit_reporter import AuditReporter
 from backup_scp.watch import audit_thread
 from backup_scp.watch.audit_thread import AuditThread
 from tests import samples
-from tests.audit import ListTrail
+from tests.audit_messages import ListTrail
 from tests.dimse.conftest import associations_ended
 from tests.dimse.wire import (
     C_MOVE_RQ,

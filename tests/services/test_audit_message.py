@@ -25,7 +25,7 @@ from backup_scp.ports import (
 )
 from backup_scp.services.audit_message import EVENTS, UNKNOWN, audit_message
 from backup_scp.services.audit_reporter import AuditReporter, Party, with_patients
-from tests.audit import ListTrail, ReadMessage
+from tests.audit_messages import ListTrail, ReadMessage
 
 SCHEMA = etree.RelaxNG(etree.parse(Path(__file__).with_name("audit_message.rng")))
 CONSOLE = Party("DR-2", "192.0.2.7", is_ae=True)

@@ -30,7 +30,7 @@ MAY_NAME = {
     "archive": "the images",
     "index.sqlite": "the index, which answers queries by names",
     "cache": "derived of images, can be made again (docs/web.md)",
-    "audit-messages": "Patient IDs, as PS3.15 A.5.3 asks; names are looked for below",
+    "audit": "Patient IDs, as PS3.15 A.5.3 asks; names are looked for below",
     "accounts.sqlite": "users, and the studies of share links",
 }
 
@@ -202,7 +202,7 @@ def test_canaries_are_named_nowhere_else(node, tmp_path):
         told.said.append(("process", Path(f"/proc/{pid}/cmdline").read_bytes().decode()))
     node.stop()
 
-    messages = b"".join(path.read_bytes() for path in (node.home / "audit-messages").iterdir())
+    messages = b"".join(path.read_bytes() for path in (node.home / "audit").glob("audit-*.log"))
     assert messages.count(b"<AuditMessage>") > 100
     for event in (b"110100", b"110102", b"110103", b"110104", b"110106", b"110107", b"110112", b"110113"):
         assert b'<EventID csd-code="' + event in messages

@@ -11,7 +11,7 @@ import pytest
 from backup_scp.ports import AuditedPatient, AuditedStudy, Participant, TrailEvent, TrailKind
 from backup_scp.watch import audit_thread
 from backup_scp.watch.audit_thread import AuditThread
-from tests.audit import ReadMessage
+from tests.audit_messages import ReadMessage
 from tests.processes import wait_until
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

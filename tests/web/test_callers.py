@@ -21,7 +21,7 @@ def test_the_table_has_every_kind_of_caller():
     assert not any(may(CallerKind.UNKNOWN_WEB, right) for right in Right)
     assert not any(may(CallerKind.USER, right) for right in Right)  # its role says what it may do
     assert not any(may(CallerKind.SHARE_LINK, right) for right in Right)  # its link says that
-    strangers = {CallerKind.UNKNOWN_WEB, CallerKind.USER, CallerKind.SHARE_LINK}
+    strangers = {CallerKind.UNKNOWN_WEB, CallerKind.USER, CallerKind.SHARE_LINK, CallerKind.REFUSED_AE}
     assert all(may(kind, Right.STORE) for kind in set(CallerKind) - strangers)
 
 

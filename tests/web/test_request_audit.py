@@ -13,7 +13,7 @@ from backup_scp.ports import AuditedQuery, AuditedStudy, AuditEvent, AuditKind, 
 from backup_scp.services.audit_reporter import AuditReporter
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
-from tests.audit import ListTrail
+from tests.audit_messages import ListTrail
 from tests.samples import ct_series, encode
 from tests.web.conftest import stores_of
 from tests.web.stow.bodies import CONTENT_TYPE, body

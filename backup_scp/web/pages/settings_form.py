@@ -55,6 +55,13 @@ FIELDS: dict[SettingsKind, tuple[FormField, ...]] = {
         FormField("check_address", "flag", group="more"),
         FormField("networks", "lines", group="more"),
         FormField("certificate", "lines", group="more"),
+        FormField(
+            "user_identity",
+            "choice",
+            group="more",
+            choices=tuple((name, name) for name in ("none", "name", "password")),
+        ),
+        FormField("users", "lines", group="more"),
         FormField("commitment_port", "whole", group="more", is_required=True),
     ),
     SettingsKind.COPY: (
