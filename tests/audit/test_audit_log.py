@@ -158,7 +158,7 @@ def test_several_processes_make_one_chain(tmp_path):
 def test_a_log_that_cannot_be_written_is_as_it_was(folder, monkeypatch):
     before = only_file(folder).read_bytes()
     log = AuditLog(folder)
-    monkeypatch.setattr(audit_log.os, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr("os.write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(OSError, match="No space"):
         log.append(b"<AuditMessage/>")
     monkeypatch.undo()

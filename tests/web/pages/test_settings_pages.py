@@ -28,6 +28,7 @@ REMOTE = {
     "query": "on",
     "destination": "on",
     "tls": "no",
+    "user_identity": "none",
     "site": "",
     "sites": "",
     "check_address": "on",
