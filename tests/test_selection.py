@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,8 @@ SMALL = [
 def collected(*options: str) -> set[str]:
     """Return the files of which pytest collects tests."""
     argv = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *options, *SMALL]
-    found = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    env = os.environ | {"PYTEST_ADDOPTS": ""}  # its own options would change what is printed
+    found = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
     assert found.returncode == 0, found.stdout + found.stderr
     return {line.split("::")[0] for line in found.stdout.splitlines() if "::" in line}
 

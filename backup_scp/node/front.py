@@ -49,6 +49,8 @@ class Front:
         self._teller = teller
         self._run = run
         self._again = again
+        # Now: the process ID of a parent that has died is another one.
+        self._process = os.getppid() if settings.node.workers > 1 else os.getpid()
         self._alarms = ExitStack()
         self._ports: tuple[int, ...] = ()
 
@@ -121,10 +123,9 @@ class Front:
     def _record(self) -> RunRecord:
         settings, node = self._settings, self._node
         port, tls_port = _named(settings, self._ports)
-        several = settings.node.workers > 1
         return RunRecord(
             version=__version__,
-            process=os.getppid() if several else os.getpid(),
+            process=self._process,
             user=os.getuid() if hasattr(os, "getuid") else None,
             since=self._run.since,
             ae_title=settings.node.ae_title,

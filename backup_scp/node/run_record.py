@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import secrets
+import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ _ENDED = "node-ended.json"  # the record of the last run that ended as it should
 _KEPT = timedelta(weeks=12)  # outages
 _LEAST_OUTAGE = timedelta(minutes=15)
 _PATIENCE_S = 2.0  # ``status`` holds the lock for a moment when it tests it
+_LONG_PATIENCE_S = 40.0  # processes of a node whose parent was killed end after their Associations
 _PAUSE_S = 0.05
 
 
@@ -234,7 +236,7 @@ class Run:
             raise
 
     def _take(self) -> Lock | None:
-        until = time.monotonic() + _PATIENCE_S
+        until = time.monotonic() + (_LONG_PATIENCE_S if _is_orphaned(_read(self._home / _RECORD)) else _PATIENCE_S)
         pause = threading.Event()
         while True:
             try:
@@ -268,6 +270,19 @@ def _lasting(record: RunRecord) -> tuple[object, ...]:
     ports = (record.port, record.tls_port)
     web = (record.web_address, record.web_trouble)
     return (record.process, ports, record.listening, kept_up.alive, kept_up.active_at is None, kept_up.trouble, web)
+
+
+def _is_orphaned(record: RunRecord | None) -> bool:
+    """Tell whether a node with several processes has lost the one that looks after them."""
+    if record is None or record.workers == 1 or sys.platform == "win32":
+        return False
+    try:
+        os.kill(record.process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _taken(home: Path) -> str:

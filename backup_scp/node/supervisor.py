@@ -142,12 +142,18 @@ def _has_terminal() -> bool:
     return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
-def _serve(settings: Settings, node: Node, front: Front | None, on_start: Callable[[], object] = lambda: None) -> None:
-    """Run one process of the node until it is told to stop, or until its parent has ended.
+def _serve(
+    settings: Settings,
+    node: Node,
+    front: Front | None,
+    on_start: Callable[[], object] = lambda: None,
+    parent: int = 0,
+) -> None:
+    """Run one process of the node until it is told to stop, or until its parent, which has forked it, has ended.
 
     Only one process has a front.
     """
-    parent = os.getppid()
+    parent = parent or os.getppid()
     with contextlib.closing(_StopSignal()) as stop:
         if sys.platform != "win32" and settings.node.workers > 1:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
@@ -232,6 +238,7 @@ class _Supervisor:
         if self._stopping:  # the ports are closed already
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
             return
+        parent = os.getpid()
         process = os.fork()
         if process:
             self._numbers[process] = number
@@ -241,7 +248,7 @@ class _Supervisor:
         self.places.begin(number)
         node = Node(self.settings, self.listeners, self.places, keeps_up=number == 0)
         front = Front(self.settings, self.teller, self.record, self.again) if number == 0 else None
-        _serve(self.settings, node, front, on_start)
+        _serve(self.settings, node, front, on_start, parent)
         sys.exit(0)
 
     def _stop(self, *_: object) -> None:

@@ -21,6 +21,7 @@ from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.services.commitment import StorageCommitment
 from backup_scp.services.ingest import Ingest
+from backup_scp.watch.checkpoints import CheckpointThread
 from tests.processes import LOOPBACK
 from tests.system import raw_sender
 
@@ -81,7 +82,8 @@ def live_server(folder: Path) -> Iterator[LiveServer]:
     upgrade(url)
     with contextlib.closing(SQLIndex(url)) as index:
         archive, policy = FilesystemArchive(folder / "archive"), AccessPolicy(())
-        rejections = _Rejections()
+        rejections, ingest = _Rejections(), Ingest(archive, index)
+        checkpoints = CheckpointThread(ingest)
         offered = services(
             archive,
             index,
@@ -89,12 +91,14 @@ def live_server(folder: Path) -> Iterator[LiveServer]:
             LocalAE("BACKUP_SCP", _SHORT),
             StorageCommitment(archive, index, is_storage),
             rejections,
-            ingest=Ingest(archive, index),
+            ingest=ingest,
         )
         listening = ListenSettings(ae_title="BACKUP_SCP", host=LOOPBACK, port=0, timing=_SHORT)
         server = Server(listening, policy, offered, rejections)
         (port,) = server.start()
+        checkpoints.start()
         try:
             yield LiveServer(server, port)
         finally:
             server.stop(_GRACE_S)
+            checkpoints.stop()

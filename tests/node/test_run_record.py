@@ -8,9 +8,12 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from backup_scp.errors import InvalidSettings
+from backup_scp.machine.process_lock import Lock
+from backup_scp.node import run_record
 from backup_scp.node.run_record import SIGN_OF_LIFE_EVERY, Maintenance, Outage, Run, RunRecord, look
 from tests.processes import ROOT
 from tests.system.mounts import private_mounts
@@ -68,6 +71,29 @@ def test_a_second_one_is_refused_by_name(tmp_path, run):
         Run(tmp_path)
     run.close()
     Run(tmp_path).close()
+
+
+def test_processes_whose_parent_was_killed_may_end_first(tmp_path, monkeypatch):
+    """They hold the lock until their Associations have ended; a parent that lives is another node."""
+    record = replace(RECORD, workers=2, process=2**22 + 1)  # more than any process ID
+    (tmp_path / "node.json").write_bytes(msgspec.json.encode(record))
+    monkeypatch.setattr(run_record, "_PATIENCE_S", 0)
+    left = [3]
+
+    def lock(path):
+        if left[0]:
+            left[0] -= 1
+            raise BlockingIOError
+        return Lock(path)
+
+    monkeypatch.setattr(run_record, "Lock", lock)
+    Run(tmp_path).close()
+    assert left == [0]
+
+    left[0] = 3
+    (tmp_path / "node.json").write_bytes(msgspec.json.encode(replace(record, process=os.getpid())))
+    with pytest.raises(InvalidSettings, match="A node runs already"):
+        Run(tmp_path)
 
 
 def test_who_looks_keeps_nobody_from_starting(tmp_path, run, monkeypatch):
