@@ -19,6 +19,7 @@ from backup_scp.dicom.transcode.decoders import DECODABLE
 from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from backup_scp.dimse.association import extended_negotiation, negotiation
 from backup_scp.dimse.association.association import Association
+from backup_scp.dimse.association.identification import user_rejected
 from backup_scp.dimse.association.negotiation import (
     LOSSY,
     NATIVE,
@@ -231,6 +232,7 @@ def rejections() -> str:
         ("called AE title is another one", negotiation.called_ae_title_not_recognised("", NODE.ae_title)),
         ('called without TLS by a remote AE with `tls = "required"`', negotiation.tls_required("", 0)),
         ('called by none of the remote AEs, with `strangers = "refuse"`', negotiation.stranger_refused("")),
+        ("a user who is not as `user_identity` of its remote AE asks (PS3.7 D.3.3.7.3)", user_rejected("", "")),
         ("too many Associations", negotiation.local_limit_exceeded(NODE.maximum_associations)),
         (
             "too many Associations of an address that is not configured",

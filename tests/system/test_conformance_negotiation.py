@@ -233,6 +233,13 @@ def test_associations_are_rejected_as_it_says(start_node):
     claimed = {row["Condition"]: tuple(int(row[name]) for name in ("Result", "Source", "Reason")) for row in table}
     assert claimed.pop("the node stops")
     assert claimed.pop('called without TLS by a remote AE with `tls = "required"`') == (1, 1, 1)  # see test_tls
+    assert claimed.pop('called by none of the remote AEs, with `strangers = "refuse"`') == (
+        1,
+        1,
+        3,
+    )  # test_access_matrix
+    asked = "a user who is not as `user_identity` of its remote AE asks (PS3.7 D.3.3.7.3)"
+    assert claimed.pop(asked) == (1, 2, 1)  # see test_user_identity_peers
     assert claimed.pop("too many Associations of an address that is not configured")
     assert claimed == reasons
 

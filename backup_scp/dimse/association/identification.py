@@ -91,7 +91,7 @@ class Identification:
             return caller, _later(str(error), "try again later")
         except BackupSCPError as error:
             fix = "correct user name and secret there; the page Users shows the attempts"
-            return caller, _rejected(f"its user was refused: {error}", fix)
+            return caller, user_rejected(f"its user was refused: {error}", fix)
 
     def _identified(
         self, caller: Caller, remote: RemoteAE, offered: OfferedIdentity
@@ -109,7 +109,7 @@ class Identification:
             found = self._token_user(offered.name)
         if not _is_listed(found.name, remote):
             reason = f"its user is not one of users of [[remote]] {remote.name}"  # a name may be a password, misplaced
-            return caller, _rejected(reason, "correct the user name there, or add it to users in the settings")
+            return caller, user_rejected(reason, "correct the user name there, or add it to users in the settings")
         if remote.user_identity is UserIdentity.PASSWORD:
             if self._logins is None:
                 raise Unavailable("This process compares no passcodes")
@@ -125,14 +125,14 @@ def _not_as_wanted(
     kinds, wanted = _WANTED[remote.user_identity]
     if offered is None or offered.kind not in kinds:
         sent = f"sends {_KINDS[offered.kind]}" if offered else "sends no user identity"
-        return _rejected(
+        return user_rejected(
             f"it {sent}, and user_identity of [[remote]] {remote.name} asks for {wanted}",
             f"switch on User Identity there, with {wanted}; or change user_identity in the settings",
         )
     is_secret = remote.user_identity is not UserIdentity.NAME
     is_here = caller.is_this_machine or is_loopback(caller.address)
     if is_secret and not is_secured and not is_here:
-        return _rejected(
+        return user_rejected(
             "it sends a secret of its user without TLS, where others can read it",
             "let it call the port with TLS, and change the secret",
         )
@@ -144,7 +144,7 @@ def _is_listed(name: str, remote: RemoteAE) -> bool:
     return name.casefold() in listed or (not listed and remote.user_identity is not UserIdentity.NAME)
 
 
-def _rejected(reason: str, fix: str) -> AssociateReject:
+def user_rejected(reason: str, fix: str) -> AssociateReject:
     """Reject for good, as the standard says of a failed authorization (PS3.7 D.3.3.7.3)."""
     return AssociateReject(1, 2, 1, reason, fix)
 
