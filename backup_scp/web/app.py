@@ -19,6 +19,7 @@ from backup_scp.web.access_gate import AccessGate
 from backup_scp.web.callers import WebAccess, WebCaller
 from backup_scp.web.dicomweb.capabilities import capabilities
 from backup_scp.web.dicomweb.table import ROUTES
+from backup_scp.web.health_answers import HealthAnswers
 from backup_scp.web.options import BASE_PATH, SHARE_PATH, WebOptions
 from backup_scp.web.pages.page_frame import PageFrame
 from backup_scp.web.pages.page_sources import PageSources
@@ -77,11 +78,12 @@ def application(
     every = [*paths, *own_pages, *viewer_paths(answer, stores.index)]
     others = Starlette(routes=every, exception_handlers={HTTPException: answer_http})
     others.router.redirect_slashes = False  # its address would be the Host header's
-    return AccessGate(
+    gate = AccessGate(
         RequestAudit(_FixedPaths(every, others), reporter or AuditReporter()),
         WebAccess(options, pages.logins, pages.shares) if pages is not None else WebAccess(options),
         lambda scope, problem: answer(Request(scope), problem),
     )
+    return gate if frame is None else HealthAnswers(gate, frame.feed)
 
 
 class _FixedPaths:
