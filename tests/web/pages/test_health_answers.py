@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from backup_scp.web.health_answers import not_ready
@@ -10,8 +12,9 @@ from backup_scp.web.pages.backup_state import BackupState, StateFinding, StateNo
 WELL = BackupState(ae_title="A", node=StateNode(running=True), findings=[])
 
 
-def state(**facts) -> BackupState:
-    return BackupState(**({"ae_title": "A", "node": StateNode(running=True), "findings": []} | facts))
+def state(**facts: Any) -> BackupState:
+    known: dict[str, Any] = {"ae_title": "A", "node": StateNode(running=True), "findings": []}
+    return BackupState(**(known | facts))
 
 
 @pytest.mark.parametrize(
