@@ -46,7 +46,7 @@ class AuditLog:
         self._folder = folder
         self._end: _End | None = None
         self._unsigned = 0
-        self._signed_at = time.monotonic()
+        self._signed_at = float("-inf")  # the first signature closes also what a killed process has left unsigned
         self._unflushed: set[Path] = set()
 
     def append(self, message: bytes) -> None:
@@ -60,6 +60,8 @@ class AuditLog:
         with self._locked():
             self._write(RecordKind.ENTRY, in_one_line(message))
             self._unsigned += 1
+            if self._unsigned >= _SIGN_AFTER:  # not only in ``settle``: thousands may have waited
+                self._sign()
 
     def settle(self, *, is_end: bool = False) -> None:
         """Flush what was written; sign it after a minute or a hundred entries, and at the end.
@@ -68,13 +70,12 @@ class AuditLog:
         ------
         OSError
         """
-        is_due = self._unsigned >= _SIGN_AFTER or time.monotonic() - self._signed_at > _SIGN_AFTER_S
+        is_due = time.monotonic() - self._signed_at > _SIGN_AFTER_S
         if self._unsigned and (is_end or is_due):
             with self._locked():
                 self._sign()
-            self._unsigned, self._signed_at = 0, time.monotonic()
         for file in tuple(self._unflushed):
-            with file.open("rb") as written:
+            with file.open("r+b") as written:  # Windows flushes only what may be written
                 os.fsync(written.fileno())
             self._unflushed.discard(file)
 
@@ -94,6 +95,7 @@ class AuditLog:
         record = LogRecord(end.number + 1, _now(), end.digest, RecordKind.SIGNED, key.fingerprint.encode())
         text = record.line.rstrip(b"\n")
         self._append(end, text + b" " + key.signed(text) + b"\n")
+        self._unsigned, self._signed_at = 0, time.monotonic()
 
     def _write(self, kind: RecordKind, content: bytes) -> None:
         end = self._found_end()
@@ -123,14 +125,14 @@ class AuditLog:
             return known
         with files[-1].open("rb") as stream:
             line = last_line(stream, size)
-        if not line.endswith(b"\n") and line:
+        if not line:
+            return _End(files[-1], 0, first_number(files[-1]) - 1, self._digest_before(files))
+        if (record := LogRecord.read(line)) is None:
             return self._without_the_cut_line(files[-1], size, line)
-        record = LogRecord.read(line)
-        number = record.number if record is not None else first_number(files[-1]) - 1
-        return _End(files[-1], size, number, digest(line) if line else self._digest_before(files))
+        return _End(files[-1], size, record.number, digest(line))
 
     def _without_the_cut_line(self, file: Path, size: int, cut: bytes) -> _End:
-        """Set a line apart that a crash has cut, and note that in the log."""
+        """Set a last line apart that a crash has cut or that is no record, and note that in the log."""
         apart = self._folder / f"cut-{file.stem}-{size}.txt"
         apart.write_bytes(cut)
         os.truncate(file, size - len(cut))

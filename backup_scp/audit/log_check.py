@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from backup_scp.audit.log_files import first_number, lines_of, log_files
@@ -70,6 +71,8 @@ def check_log(
 
 
 _TELL_EVERY = 10_000
+_MOST_UNSIGNED = 1_000  # records: each process signs after a hundred
+_LONGEST_UNSIGNED = timedelta(minutes=10)  # each signs after a minute
 
 
 class _Check:
@@ -79,9 +82,10 @@ class _Check:
         self._used: dict[str, None] = {}
         self._number = self._signatures = self._unsigned = 0
         self._at, self._before = "", FIRST_BEFORE
+        self._unsigned_since = ""
 
     def run(self, files: list[Path]) -> LogCheck:
-        problem = next((found for file in files if (found := self._file(file))), "")
+        problem = next((found for file in files if (found := self._file(file))), "") or self._left_unsigned()
         return LogCheck(self._number, self._signatures, self._unsigned, self._at, tuple(self._used), problem)
 
     def _file(self, file: Path) -> str:
@@ -93,6 +97,16 @@ class _Check:
                     return f"{file.name}, record {self._number + 1}: {problem}"
         except OSError as error:
             return f"{file.name} cannot be read ({error.strerror})"
+        return ""
+
+    def _left_unsigned(self) -> str:
+        """Return what is wrong with the records behind the last signature: anybody can make digests again."""
+        if not self._signatures:
+            return "It has no signature: somebody may have made all of it again, without the key"
+        too_long = self._unsigned and _moment(self._at) - _moment(self._unsigned_since) > _LONGEST_UNSIGNED
+        if self._unsigned > _MOST_UNSIGNED or too_long:
+            first = self._number - self._unsigned + 1
+            return f"Nothing is signed from record {first} on, though each process signs within a minute"
         return ""
 
     def _record(self, line: bytes) -> str:
@@ -107,6 +121,8 @@ class _Check:
         if record.kind is RecordKind.SIGNED and (problem := self._signature(line, record)):
             return problem
         self._number, self._at, self._before = record.number, record.at, digest(line)
+        if not self._unsigned:
+            self._unsigned_since = record.at
         self._unsigned = 0 if record.kind is RecordKind.SIGNED else self._unsigned + 1
         if self._number % _TELL_EVERY == 0:
             self._on_progress(self._number)
@@ -122,3 +138,11 @@ class _Check:
         self._used[key.fingerprint] = None
         self._signatures += 1
         return ""
+
+
+def _moment(at: str) -> datetime:
+    """Return a time as a record has it; a wrong one is as long ago as can be."""
+    try:
+        return datetime.fromisoformat(at)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)

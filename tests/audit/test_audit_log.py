@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from backup_scp.audit import audit_log
 from backup_scp.audit.audit_log import AuditLog
 from backup_scp.audit.log_check import check_log
+from backup_scp.audit.log_record import FIRST_BEFORE, LogRecord, RecordKind, digest
 from backup_scp.errors import InvalidSelection
+from backup_scp.machine import clock
 from tests.processes import ROOT, peer_missing
 
 
@@ -93,6 +96,70 @@ def test_a_chain_that_was_made_again_needs_the_key(folder, tmp_path):
     assert check_log(tmp_path / "forged").keys != check_log(folder).keys, "what is on paper differs"
 
 
+def chained_again(folder, keeps):
+    """Make all digests again without the records that are not kept, as who has no key can."""
+    file, before = only_file(folder), FIRST_BEFORE
+    lines: list[bytes] = []
+    for record in map(LogRecord.read, file.read_bytes().splitlines(keepends=True)):
+        assert record is not None
+        if keeps(record):
+            lines.append(LogRecord(len(lines) + 1, record.at, before, record.kind, record.content).line)
+            before = digest(lines[-1])
+    file.write_bytes(b"".join(lines))
+
+
+def test_a_chain_that_was_made_again_without_signatures_is_found(folder):
+    chained_again(folder, lambda record: record.number != 3 and record.kind is not RecordKind.SIGNED)
+
+    assert "no signature" in check_log(folder, [folder / "public-key.pem"]).problem
+    done = stock(folder)
+    assert (done.returncode, "no signature" in done.stdout) == (1, True), done.stdout
+
+
+def test_much_that_nobody_has_signed_is_found(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(audit_log, "_SIGN_AFTER", 10_000)
+        log = AuditLog(folder)
+        for _ in range(1000):
+            log.append(b"<AuditMessage/>")
+        assert check_log(folder).problem == ""
+        log.append(b"<AuditMessage/>")
+
+    assert "signed from record 8 on" in check_log(folder).problem
+
+
+def test_what_nobody_has_signed_for_long_is_found(folder, monkeypatch):
+    log = AuditLog(folder)
+    for seconds in (0, 600, 601):
+        monkeypatch.setattr(clock, "source", lambda s=seconds: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
+        assert check_log(folder).problem == ""
+        log.append(b"<AuditMessage/>")
+
+    assert "signed from record 8 on" in check_log(folder).problem
+
+
+def test_a_process_signs_at_once_and_after_a_hundred_entries(folder):
+    log = AuditLog(folder)
+    log.append(b"<AuditMessage/>")
+    log.settle()
+    assert (check_log(folder).signatures, check_log(folder).unsigned) == (2, 0)
+    for _ in range(150):
+        log.append(b"<AuditMessage/>")
+    assert (check_log(folder).signatures, check_log(folder).unsigned) == (3, 50)
+
+
+def test_a_last_line_that_is_no_record_is_set_apart(folder):
+    with only_file(folder).open("ab") as stream:
+        stream.write(b"\0\0\0\n")
+
+    log = AuditLog(folder)
+    log.append(b"<AuditMessage/>")
+    log.settle(is_end=True)
+
+    assert (check_log(folder).records, check_log(folder).problem) == (10, "")
+    assert stock(folder).returncode == 0
+
+
 def test_it_goes_on_after_a_crash_that_cut_a_line(folder):
     file = only_file(folder)
     with file.open("ab") as stream:
@@ -152,7 +219,7 @@ def test_several_processes_make_one_chain(tmp_path):
         assert set(pool.map(run, "abc")) == {0}
 
     found = check_log(folder)
-    assert (found.records, found.signatures, found.problem) == (165, 15, "")
+    assert (found.records, found.signatures, found.problem) == (168, 18, "")
 
 
 def test_a_log_that_cannot_be_written_is_as_it_was(folder, monkeypatch):
