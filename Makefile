@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := dcmtk orthanc orthanc-dicomweb postgresql strace iproute2 e2fsprogs xfsprogs fuse3 eatmydata openssl \
     ceph-mon ceph-osd radosgw openssh-server openssh-sftp-server exfat-fuse exfatprogs ntfs-3g fusefat dosfstools \
-    chromium nginx-light caddy libnss3-tools curl \
+    chromium nginx-light caddy haproxy libnss3-tools curl \
     debootstrap systemd-container buildah dpkg-dev debhelper
 # Three workers on two cores: a system test waits more than it computes.
 WORKERS ?= 3
@@ -142,7 +142,7 @@ peers: $(VENV)/.installed-test
 	if command -v storescu && command -v Orthanc && ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so && command -v strace && command -v ip && \
 	    command -v mkfs.ext4 && command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && command -v openssl && \
 	    command -v ceph-mon && command -v ceph-osd && command -v radosgw && command -v sshd && \
-	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && command -v chromium && command -v nginx && command -v caddy && command -v certutil && command -v curl && \
+	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && command -v chromium && command -v nginx && command -v caddy && { command -v haproxy || test -x /usr/sbin/haproxy; } && command -v certutil && command -v curl && \
     command -v debootstrap && command -v systemd-nspawn && command -v buildah && command -v dpkg-buildpackage && command -v dh && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
 	@$(BIN)/python -m tests.unpacked_packages

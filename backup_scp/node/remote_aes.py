@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.machine.networks import network_of
 from backup_scp.machine.renewed_context import RenewedContext
 from backup_scp.node.identity_setup import identification
 from backup_scp.node.settings import Settings
@@ -281,4 +282,5 @@ def listening(settings: Settings) -> ListenSettings:
         timing=timing(settings),
         tls=secured,
         tls_port=settings.tls.port,
+        proxies=tuple(map(network_of, node.proxies)),
     )

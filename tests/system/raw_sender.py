@@ -77,11 +77,14 @@ class Association:
         max_pdu: int = 16384,
         timeout_s: float = 60.0,
         tls: ssl.SSLContext | None = None,
+        source: str = "",
     ) -> None:
         self.contexts = list(contexts)
         self.accepted: dict[int, str] = {}
         self._message_id = 0
-        self.socket = socket.create_connection((acceptor.host, acceptor.port), timeout_s)
+        self.socket = socket.create_connection(
+            (acceptor.host, acceptor.port), timeout_s, (source, 0) if source else None
+        )
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:

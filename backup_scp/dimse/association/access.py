@@ -137,12 +137,12 @@ class AccessPolicy:
         ae_title, address
             Of the caller.
         called_address
-            Where it has reached us.
+            Where it has reached us; empty through a proxy, whose callers are never this machine's.
         certificate
             Returns the names in the client certificate that it has proved, if any.
         """
         address = plain_address(address)
-        is_here = _is_loopback(address) or address == plain_address(called_address)
+        is_here = bool(called_address) and (_is_loopback(address) or address == plain_address(called_address))
         is_trusted = is_here and self._trust_this_machine
         mismatch, names = None, frozenset[str]()
         for remote in self._at(ae_title, address):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from backup_scp.dimse.upper_layer import SecuredSocket, Selector, Timing
 from backup_scp.errors import InvalidSettings
 from backup_scp.machine.listening_socket import listen
+from backup_scp.machine.networks import Network
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class ListenSettings:
         TLS context and number of a second port; None for no such port.
     plain
         Whether there is a port without TLS.
+    proxies
+        Addresses whose connections begin with a header of the PROXY protocol.
     """
 
     ae_title: str
@@ -65,6 +68,7 @@ class ListenSettings:
     tls: ssl.SSLContext | None = None
     tls_port: int = 0
     plain: bool = True
+    proxies: tuple[Network, ...] = ()
 
 
 class Listener:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,13 +18,13 @@ from backup_scp.dimse.association.association_audit import audit_of
 from backup_scp.dimse.association.association_count import SharedCount
 from backup_scp.dimse.association.association_threads import ThreadPool
 from backup_scp.dimse.association.closing import ClosingConnections
+from backup_scp.dimse.association.connection_opening import ConnectionOpening, PeerAddress
 from backup_scp.dimse.association.identification import Identification, user_of
 from backup_scp.dimse.association.listener import Listener, ListenSettings, open_ports, shut
 from backup_scp.dimse.association.negotiation import AssociateReject
 from backup_scp.dimse.association.pending import PendingConnections
 from backup_scp.dimse.association.request_dispatch import RequestDispatcher, Service, note_rejection, place_of
-from backup_scp.dimse.upper_layer import PeerTimedOut, Secured, SecuredSocket
-from backup_scp.dimse.upper_layer.tls import why_not_secured
+from backup_scp.dimse.upper_layer import PeerTimedOut, SecuredSocket
 from backup_scp.dimse.upper_layer.tls_socket import proved_names
 from backup_scp.dimse.upper_layer.user_identity import apart, with_positive_answer
 from backup_scp.ports import RejectionRecorder, ServiceKind
@@ -78,6 +77,7 @@ class Server:
         self._dispatcher = RequestDispatcher(services, policy, rejections)
         self._places = places or SharedCount()
         self._reporter = reporter or AuditReporter()
+        self._opening = ConnectionOpening(rejections, self._reporter)
         self._acceptances = NegotiationCache(listening.maximum_pdu_length)
         self._lock = threading.Lock()
         self._crew = ThreadPool(self._converse, _most_threads(listening))
@@ -200,10 +200,11 @@ class Server:
         """Serve one connection from its first byte to its last; no error leaves this function."""
         association = None
         try:
-            if isinstance(connection, SecuredSocket) and not self._secure(connection):
+            if (peer := self._opened(connection)) is None:
                 return
             association = Association.accept(connection, self._listening.timing)
-            if self._establish(connection, association):
+            association.upper_layer.peer_address = peer.address
+            if self._establish(connection, association, is_proxied=peer.is_proxied):
                 self._serve(association)
         except OSError:
             log.debug("A connection closed before it sent anything")
@@ -222,21 +223,20 @@ class Server:
                 else:
                     connection.close()
 
-    def _secure(self, connection: SecuredSocket) -> bool:
-        """Do the TLS handshake; record why it failed, for the person who configures the peer."""
-        try:
-            Secured(connection).do_handshake(self._listening.timing.association_s)
-        except ssl.SSLError as error:
-            address = connection.getpeername()[0]
-            reason, fix = why_not_secured(error)
-            caller = Caller("", plain_address(address), None, is_this_machine=False)
-            level = note_rejection(self._rejections, ServiceKind.TLS, caller, "", reason, fix)
-            log.log(level, "TLS with %s failed: %s; %s", address, reason, fix)
-            if level > logging.DEBUG:
-                audit_of(self._reporter, caller).rejected(f"TLS failed: {reason}")
-            return False
-        self._rejections.succeeded(ServiceKind.TLS, "", plain_address(connection.getpeername()[0]))
-        return True
+    def _opened(self, connection: socket.socket) -> PeerAddress | None:
+        """Open a connection: return where it comes from, past a proxy; None when that was refused."""
+        listening = self._listening
+        timeout_s = listening.timing.association_s
+        found = self._opening.peer_address(connection, listening.proxies, timeout_s)
+        if found is not None and found.is_proxied:
+            with self._lock:  # it counts for the caller now, not for the proxy
+                self._pending.discard(connection)
+                has_to_go = self._pending.add(connection, peer_of(found.address))
+            if has_to_go is not None:
+                shut(has_to_go)
+        if found is None or not isinstance(connection, SecuredSocket):
+            return found
+        return found if self._opening.secure(connection, found.address, timeout_s) else None
 
     def _note_fault(self, error: str) -> None:
         """Record for ``status`` that a caller was lost."""
@@ -253,7 +253,7 @@ class Server:
 
     # -- associations ------------------------------------------------------------------------------------------------
 
-    def _establish(self, connection: socket.socket, association: Association) -> bool:
+    def _establish(self, connection: socket.socket, association: Association, *, is_proxied: bool) -> bool:
         """Read an Association request, and accept or reject it."""
         layer = association.upper_layer
         offered, request = apart(layer.read_request() or b"")
@@ -263,7 +263,7 @@ class Server:
             association.audit = audit_of(self._reporter, nobody)
             self._note_violation(association, nobody)
             return False
-        called_address, proved = connection.getsockname()[0], partial(proved_names, connection)
+        called_address, proved = "" if is_proxied else connection.getsockname()[0], partial(proved_names, connection)
         caller = self._policy.identify(acceptance.calling, layer.peer_address, called_address, proved)
         if acceptance.site and caller.remote is not None and acceptance.site in caller.remote.brings_sites:
             caller = replace(caller, as_site=acceptance.site)

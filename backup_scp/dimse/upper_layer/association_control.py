@@ -14,6 +14,7 @@ import time
 
 from backup_scp.dimse.upper_layer.buffered_socket import AssociationEnded, BufferedSocket, PeerTimedOut
 from backup_scp.dimse.upper_layer.p_data import P_DATA_TF, PDU_HEADER, PDV_HEADER
+from backup_scp.dimse.upper_layer.proxy_protocol import SIGNATURE
 from backup_scp.dimse.upper_layer.state_machine import (
     INVALID_PARAMETER_VALUE,
     SERVICE_PROVIDER,
@@ -62,6 +63,7 @@ _REASONS = (
     "Invalid PDU parameter value",
 )
 _TLS_HANDSHAKE = b"\x16\x03"  # type and major version of a TLS record
+_PROXY_1 = b"PROXY "
 _HTTP = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
 _LONGEST_CONTROL_PDU = 1 << 18  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
 LONGEST_P_DATA = 1 << 26  # longer than what we offer, for senders that ignore it; but no PDU may last for days
@@ -258,6 +260,8 @@ def _named(header: bytes) -> str:
     """Describe bytes that are no PDU, from their beginning."""
     if header.startswith(_TLS_HANDSHAKE):
         return "TLS to a port without it"
+    if header == SIGNATURE[: len(header)] or header == _PROXY_1:
+        return "a header of the PROXY protocol, and its address is not one of proxies"
     if header.startswith(_HTTP):
         return "HTTP, and this port speaks DICOM"
     pdu_type, length = PDU_HEADER.unpack(header)

@@ -80,15 +80,20 @@ class Secured:
         TimeoutError
             It took too long.
         OSError
+            Also for a caller that closes before its first byte: a test whether the port is open is no failed TLS.
         """
-        until = time.monotonic() + timeout_s
+        until, is_silent = time.monotonic() + timeout_s, self._tls.server_side
         room = memoryview(bytearray(_ROOM_BYTES))
         while True:
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush(_left(until))
-                self._take_in(room, self._bare.receive(room, _left(until)))
+                count = self._bare.receive(room, _left(until))
+                if is_silent and not count:
+                    raise ConnectionAbortedError from None
+                is_silent = False
+                self._take_in(room, count)
             except ssl.SSLError:
                 with contextlib.suppress(OSError):
                     self._flush(_left(until))  # sends the alert to the peer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Annotated, Literal
 
@@ -10,12 +9,21 @@ import msgspec
 from msgspec import Meta, Struct
 
 from backup_scp.machine.hours import Hours
+from backup_scp.machine.networks import network_of
 from backup_scp.node.settings.alerts_section import AlertsSettings
 from backup_scp.node.settings.openid_section import OpenIDSettings
 from backup_scp.node.settings.remote_section import AETitle, RemoteSettings, ae_title, require_distinct
 from backup_scp.ports import site_fault
 
 Seconds = Annotated[float, Meta(gt=0)]
+
+
+def _require_networks(proxies: tuple[str, ...]) -> None:
+    for proxy in proxies:
+        try:
+            network_of(proxy)
+        except ValueError:
+            raise ValueError('proxies: name each by address or network, such as "10.0.0.0/24"') from None
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,6 +38,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     check_called_ae_title: bool = True
     trust_this_machine: bool = True
     strangers: Literal["store", "refuse"] = "store"
+    proxies: tuple[str, ...] = ()
     maximum_associations: Annotated[int, Meta(ge=1)] = 64
     reserved_associations: Annotated[int, Meta(ge=0)] = 8
     maximum_associations_per_address: Annotated[int, Meta(ge=0)] = 16
@@ -43,6 +52,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "ae_title", ae_title(self.ae_title))
+        _require_networks(self.proxies)
 
 
 class TLSSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,11 +89,7 @@ class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.public_url and not _PUBLIC_URL.fullmatch(self.public_url):
             raise ValueError('public_url: name scheme, host and path, such as "https://pacs.example/backup"')
-        for proxy in self.proxies:
-            try:
-                ipaddress.ip_network(proxy, strict=False)
-            except ValueError:
-                raise ValueError('proxies: name each by address or network, such as "10.0.0.0/24"') from None
+        _require_networks(self.proxies)
         for origin in self.cors:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError('cors: name each page by scheme and host, such as "https://viewer.example"')
