@@ -278,12 +278,17 @@ class Orthanc:
 
     def add_modality(self, remote: Remote) -> None:
         """Tell it of a remote AE that was started later than itself."""
-        body = {"AET": remote.ae_title, "Host": remote.host, "Port": remote.port}
+        address = {"AET": remote.ae_title, "Host": remote.host, "Port": remote.port}
+        body = address | {"UseDicomTls": bool(remote.tls)}
         self._request("PUT", f"/modalities/{remote.name}", json.dumps(body).encode())
 
     def upload(self, *paths: Path) -> list[str]:
         """Give it files; return its own identifiers of the instances."""
         return [json.loads(self._request("POST", "/instances", path.read_bytes()))["ID"] for path in paths]
+
+    def delete(self, instance: str) -> None:
+        """Delete an instance there."""
+        self._request("DELETE", f"/instances/{instance}")
 
     def echo(self, modality: str) -> None:
         """C-ECHO."""

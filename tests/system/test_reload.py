@@ -36,7 +36,7 @@ _NEEDS_A_FILE = {
 # A value for each other setting; those that depend on each other come in this order.
 _OTHERS: dict[str, Any] = {
     "node.check_called_ae_title": False, "node.ae_title": "OTHER", "node.host": "0.0.0.0", "node.port": 0,
-    "node.strangers": "refuse",
+    "node.strangers": "refuse", "node.proxies": ["10.0.0.5"],
     "node.trust_this_machine": False, "node.maximum_associations": 50, "node.reserved_associations": 5,
     "node.maximum_associations_per_address": 15, "node.strict_hierarchy": True, "node.get_without_roles": True,
     "node.maximum_pdu_length": 65536, "node.association_timeout_s": 29, "node.idle_timeout_s": 599,

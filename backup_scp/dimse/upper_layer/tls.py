@@ -17,7 +17,7 @@ from typing import Any
 from backup_scp.errors import InvalidSettings
 from backup_scp.machine import clock
 
-_CIPHERS_OF_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"  # TLS 1.3 has no others
+_CIPHERS_OF_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"  # no DHE: RFC 9325 4.1; TLS 1.3 has no others
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _MOST_FLIGHTS = 10  # limit for a handshake; TLS 1.2 has four flights
 
