@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from backup_scp.node.accounts_setup import open_accounts
+from backup_scp.node.openid_setup import token_logins
 from backup_scp.node.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,14 +19,16 @@ def identification(settings: Settings, stack: ExitStack) -> Identification:
     Raises
     ------
     InvalidSettings
-        The URL of the index cannot be used.
+        The URL of the index, or the secret for the provider of logins, cannot be used.
     """
     from backup_scp.dimse.association.identification import Identification
 
-    if all(remote.user_identity != "password" for remote in settings.remote):
+    asked = {remote.user_identity for remote in settings.remote}
+    if not asked & {"password", "token"}:
         return Identification()
     from backup_scp.services.association_logins import AssociationLogins
 
     accounts = open_accounts(settings)
     stack.callback(accounts.close)
-    return Identification(AssociationLogins(accounts))
+    token_user = token_logins(settings, accounts).user if "token" in asked else None
+    return Identification(AssociationLogins(accounts), token_user)

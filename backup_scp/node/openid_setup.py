@@ -9,9 +9,13 @@ from backup_scp.node.accounts_setup import page_address
 from backup_scp.node.settings import Settings, first_line
 
 if TYPE_CHECKING:
+    from backup_scp.node.settings.openid_section import OpenIDSettings
     from backup_scp.openid.client_registration import ClientRegistration
+    from backup_scp.ports import Accounts
     from backup_scp.services.logins import Logins
     from backup_scp.services.provider_logins import ProviderLogins
+    from backup_scp.services.provider_roles import RoleRule
+    from backup_scp.services.token_logins import TokenLogins
 
 CALLBACK = "/login/openid/callback"
 """Where the browser comes back to; the web room has it as well, and a test compares them."""
@@ -43,12 +47,31 @@ def provider_logins(settings: Settings, logins: Logins) -> ProviderLogins | None
     if not said.is_on:
         return None
     from backup_scp.openid.openid_provider import OpenIDProvider
-    from backup_scp.ports import Role
-    from backup_scp.services.provider_logins import ProviderLogins, RoleRule
+    from backup_scp.services.provider_logins import ProviderLogins
 
-    rules = [RoleRule(Role(each.role), each.sites, each.group, each.email_domain) for each in said.roles]
     provider = OpenIDProvider(registration(settings))
-    return ProviderLogins(logins, provider, rules, asks_second_factor=said.ask_second_factor)
+    return ProviderLogins(logins, provider, _rules(said), asks_second_factor=said.ask_second_factor)
+
+
+def token_logins(settings: Settings, accounts: Accounts) -> TokenLogins:
+    """Return what tells whose token a device brings along; it calls the provider when the first one does.
+
+    Raises
+    ------
+    InvalidSettings
+        The file with the secret cannot be read.
+    """
+    from backup_scp.openid.openid_provider import OpenIDProvider
+    from backup_scp.services.token_logins import TokenLogins
+
+    return TokenLogins(accounts, OpenIDProvider(registration(settings)), _rules(settings.web.openid_connect))
+
+
+def _rules(said: OpenIDSettings) -> list[RoleRule]:
+    from backup_scp.ports import Role
+    from backup_scp.services.provider_roles import RoleRule
+
+    return [RoleRule(Role(each.role), each.sites, each.group, each.email_domain) for each in said.roles]
 
 
 def registration(settings: Settings) -> ClientRegistration:

@@ -58,7 +58,7 @@ class KeyCache:
                 found = self._found(kid)
                 self._pause(is_known=found is not None)
             if found is None:
-                raise ProviderRefused("The ID Token names a key that the provider does not have")
+                raise ProviderRefused("The token names a key that the provider does not have")
             return found
 
     def _pause(self, *, is_known: bool) -> None:

@@ -101,7 +101,7 @@ class OpenIDProvider:
     def _person(self, claims: dict[str, Any]) -> Person:
         subject = claims["sub"]
         if not 0 < len(subject) <= _LONGEST_SUBJECT:
-            raise ProviderRefused("The ID Token names nobody")
+            raise ProviderRefused("The token names nobody")
         email = claims.get("email")
         is_verified = claims.get("email_verified") is True and isinstance(email, str)
         names = (claims.get(name) for name in _NAMES)
@@ -114,6 +114,9 @@ class OpenIDProvider:
             (isinstance(methods, list) and "mfa" in methods)
             or (isinstance(context, str) and context in self._client.second_factor_acr),
         )
+
+    def bearer(self, token: str) -> Person:
+        return self._person(self._checks.bearer_token(token))
 
     def logout_address(self, return_to: str) -> str:
         endpoint = self._metadata().end_session_endpoint

@@ -60,6 +60,20 @@ class TokenChecks:
             raise _refused("The ID Token", "azp")
         return claims
 
+    def bearer_token(self, token: str) -> dict[str, Any]:
+        """Return the claims of a token that a device brings along: an ID Token, or an access token (RFC 9068).
+
+        Raises
+        ------
+        ProviderRefused, ProviderUnavailable
+        """
+        what = "The token"
+        claims = self._signed(token, what)
+        self._require(claims, what)
+        if "events" in claims:  # RFC 8725 3.12: a message of a logout is no login
+            raise ProviderRefused(f"{what} is none of a user")
+        return claims
+
     def logout_token(self, token: str) -> dict[str, Any]:
         """Return the claims of a message that a session has ended (OpenID Connect Back-Channel Logout 1.0, 2.6).
 

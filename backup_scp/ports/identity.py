@@ -100,6 +100,15 @@ class IdentityProvider(Protocol):
             The login failed there, or what the provider says cannot be trusted.
         """
 
+    def bearer(self, token: str) -> Person:
+        """Tell for whom the provider has signed a token that a device brings along.
+
+        Raises
+        ------
+        ProviderRefused
+            It is not from the provider, not for this node, or has expired.
+        """
+
     def logout_address(self, return_to: str) -> str:
         """Return where a browser ends its session at the provider; empty when it has no such address."""
 

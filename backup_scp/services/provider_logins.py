@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 
 from backup_scp.errors import InvalidSelection
 from backup_scp.ports import (
-    EVERY_SITE,
     AuditKind,
     FederatedIdentity,
     IdentityProvider,
@@ -18,37 +15,8 @@ from backup_scp.ports import (
 )
 from backup_scp.services.logins import LoggedIn, LoginRefused, Logins, Origin
 from backup_scp.services.pending_logins import PendingLogins
-from backup_scp.services.user_changes import Actor, UserChanges, good_name
-
-_ORDER = list(Role)
-
-
-@dataclass(frozen=True, slots=True)
-class RoleRule:
-    """Who gets a role; whoever has none is not let in.
-
-    Attributes
-    ----------
-    role
-        The role.
-    sites
-        At which sites; empty for all.
-    group
-        For members of this group of the provider.
-    email_domain
-        For addresses of this domain that the provider has verified.
-    """
-
-    role: Role
-    sites: tuple[str, ...] = ()
-    group: str = ""
-    email_domain: str = ""
-
-    def fits(self, person: Person) -> bool:
-        """Tell whether it is for this person."""
-        name, _, domain = person.email.rpartition("@")
-        is_of_domain = bool(self.email_domain and name) and domain == self.email_domain.lower()
-        return is_of_domain or (bool(self.group) and self.group in person.groups)
+from backup_scp.services.provider_roles import RoleRule, name_of, roles_of
+from backup_scp.services.user_changes import Actor, UserChanges
 
 
 class ProviderLogins:
@@ -84,14 +52,6 @@ class ProviderLogins:
         self._rules = tuple(rules)
         self._asks_second_factor = asks_second_factor
 
-    def roles_of(self, person: Person) -> dict[str, Role]:
-        """Return the roles of a person: at each site the highest that a rule gives."""
-        roles: dict[str, Role] = {}
-        for rule in self._rules:
-            for site in (rule.sites or (EVERY_SITE,)) if rule.fits(person) else ():
-                roles[site] = max(roles.get(site, rule.role), rule.role, key=_ORDER.index)
-        return roles
-
     def log_in(self, person: Person, origin: Origin, *, instead_of: str = "") -> LoggedIn:
         """Find or add the user, give it the roles of today, and begin a session.
 
@@ -99,7 +59,7 @@ class ProviderLogins:
         ------
         LoginRefused, AccountsUnavailable
         """
-        known, roles = self._accounts.credentials_at(person.identity), self.roles_of(person)
+        known, roles = self._accounts.credentials_at(person.identity), roles_of(person, self._rules)
         if known is None:
             known = self._added(person, roles, origin)
         elif known.user.is_disabled:
@@ -138,7 +98,7 @@ class ProviderLogins:
             raise LoginRefused(f"This account of {label} is linked to another user: an administrator ends that first")
         if user.is_linked and other is None:
             raise LoginRefused(f"{user.name} is linked to another account of {label}: an administrator ends that first")
-        if not (roles := self.roles_of(person)):
+        if not (roles := roles_of(person, self._rules)):
             raise self._no_role(user.name, origin)
         by = Actor(user.name, origin.address)
         if roles != user.roles:
@@ -155,7 +115,7 @@ class ProviderLogins:
             self._logins.record(AuditKind.ENDED_BY_PROVIDER, known.user.name, origin)
 
     def _added(self, person: Person, roles: dict[str, Role], origin: Origin) -> UserCredentials:
-        name = _name_of(person)
+        name = name_of(person)
         if not roles:
             raise self._no_role(name, origin)
         by = Actor(self.provider.label, origin.address)
@@ -194,11 +154,3 @@ class ProviderLogins:
     def _refused(self, name: str, origin: Origin, sentence: str) -> LoginRefused:
         self._logins.record(AuditKind.LOGIN_FAILED, name, origin, self.provider.label)
         return LoginRefused(sentence)
-
-
-def _name_of(person: Person) -> str:
-    """Return the first name that a user can have."""
-    for name in (*person.names, person.identity.subject):
-        with suppress(InvalidSelection):
-            return good_name(name)
-    return good_name(f"user {person.identity.subject[:40].encode('ascii', 'backslashreplace').decode()}"[:64])

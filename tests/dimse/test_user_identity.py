@@ -14,12 +14,13 @@ from pynetdicom.pdu_items import UserIdentitySubItemAC
 
 from backup_scp.accounts.sql_accounts import SQLAccounts
 from backup_scp.dimse.association.access import Caller
-from backup_scp.dimse.association.identification import Identification, TokenUser
+from backup_scp.dimse.association.identification import Identification
 from backup_scp.dimse.upper_layer.user_identity import IdentityKind, apart
 from backup_scp.errors import AccountsUnavailable, ProviderRefused
 from backup_scp.ports import EVERY_SITE, SEES_ALL, RemoteAE, Role, SiteScope, UserIdentity
 from backup_scp.services import passwords
 from backup_scp.services.association_logins import AssociationLogins
+from backup_scp.services.token_logins import TokenUser
 from backup_scp.services.user_changes import Actor, UserChanges
 from tests.dimse.wire import (
     ASSOCIATE_AC,

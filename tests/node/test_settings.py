@@ -212,6 +212,7 @@ class TestPlaces:
         assert "secret" not in str(caught.value)
 
 
+A_REMOTE = "[[remote]]\nname='x'\nae_title='X'\nhost='192.0.2.9'\n"
 REFUSED = [
     ("[node]\nport = 'x'", "[node] port: expected a whole number"),
     ("[node]\nport = true", "[node] port: expected a whole number"),
@@ -243,6 +244,12 @@ REFUSED = [
     (f"{TWO_REMOTES}\n[[remote]]\nname='x'\nae_title='DR1'\nhost='192.0.2.1'", "have the AE title DR1 at one host"),
     (f"{TWO_REMOTES}\n[[remote]]\nname='DR1'\nae_title='X'\nhost='h'", "another [[remote]]'s AE title"),
     ("[[remote]]\nname='../x'\nae_title='X'\nhost='h'", "a name is letters"),
+    (f"{A_REMOTE}user_identity='name'", "users: list the names that"),
+    (f"{A_REMOTE}users=['anna']", "users: set user_identity as well"),
+    (f"{A_REMOTE}user_identity='password'", "others could read the secret; set certificate and key in [tls]"),
+    (f"{A_REMOTE}user_identity='token'", "others could read the secret; set certificate and key in [tls]"),
+    (f"{A_REMOTE.replace('192.0.2.9', 'localhost')}user_identity='token'", "name who signs the tokens"),
+    (f"{A_REMOTE}user_identity='name'\nusers=['a']\nbrings_sites=['b']", "another backup-scp names its clinic there"),
     ("[[copy]]\nname='../x'\nurl='file:///x'", "a name is letters"),
     ("[[copy]]\nname='x'", "[[copy]] number 1: url is missing"),
     ("[[copy]]\nname='x'\nurl='/media/x'", "[[copy]] number 1: url: write file:///FOLDER, s3://"),

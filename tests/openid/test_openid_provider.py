@@ -298,6 +298,50 @@ class TestFinish:
                 log_in(provider, forger, code=code)
 
 
+class TestBearer:
+    """Tokens that a device brings along."""
+
+    def test_whom_an_access_token_is_for(self, forger, provider):
+        forger.header = {"typ": "at+jwt"}
+        forger.claims = {
+            "nonce": None,
+            "azp": "the viewer",
+            "aud": ["the viewer", CLIENT],
+            "preferred_username": "anna",
+            "groups": ["radiology"],
+        }
+        person = provider.bearer(forger.id_token())
+        assert (person.identity.subject, person.names, person.groups) == ("4711", ("anna",), {"radiology"})
+        assert [path for path, _, _ in forger.requests] == ["/.well-known/openid-configuration", "/keys"]
+        provider.bearer(forger.id_token())
+        assert forger.asked_for("/keys") == 1
+
+    @pytest.mark.parametrize(
+        "sign", [unsigned, with_public_key_as_secret, by_another_key, changed_after_signing, with_its_own_key]
+    )
+    def test_a_signature_that_is_none(self, forger, provider, sign):
+        forger.sign = sign
+        with pytest.raises(ProviderRefused, match=r"is not signed by the provider|proves nothing"):
+            provider.bearer(forger.id_token())
+
+    @pytest.mark.parametrize(
+        ("claims", "match"),
+        [
+            ({"iss": "https://evil.example"}, "of another provider"),
+            ({"aud": ["the viewer"]}, "for another program"),
+            ({"exp": 1_500_000_000}, "has expired"),
+            ({"nbf": 9_000_000_000}, "from the future"),
+            ({"exp": None}, "lacks"),
+            ({"sub": None}, "lacks"),
+            ({"events": EVENT}, "is none of a user"),
+        ],
+    )
+    def test_claims_that_are_not_good(self, forger, provider, claims, match):
+        forger.claims = claims
+        with pytest.raises(ProviderRefused, match=match):
+            provider.bearer(forger.id_token())
+
+
 class TestClaims:
     def test_groups_below_another_claim(self, forger):
         forger.claims = {"realm_access": {"roles": ["radiology"]}}

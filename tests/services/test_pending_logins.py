@@ -7,7 +7,7 @@ import pytest
 from backup_scp.ports import EVERY_SITE, FederatedIdentity, Person, ProviderLogin, Role
 from backup_scp.services import pending_logins
 from backup_scp.services.pending_logins import WITHIN_S, PendingLogin, PendingLogins
-from backup_scp.services.provider_logins import ProviderLogins, RoleRule
+from backup_scp.services.provider_roles import RoleRule, roles_of
 
 MANY = 30
 
@@ -98,4 +98,4 @@ RULES = [
 )
 def test_the_roles_of_a_person(groups, email, roles):
     person = Person(FederatedIdentity("https://login.example", "1"), email=email, groups=frozenset(groups))
-    assert roles == ProviderLogins.roles_of(type("Rules", (), {"_rules": RULES})(), person)
+    assert roles == roles_of(person, RULES)

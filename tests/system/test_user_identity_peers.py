@@ -15,6 +15,7 @@ from backup_scp.ports import EVERY_SITE, Role
 from backup_scp.services import passwords
 from backup_scp.services.user_changes import Actor, UserChanges
 from tests.dimse.wire import STUDY_ROOT_FIND, VERIFICATION
+from tests.openid.forger import CLIENT, Forger
 from tests.processes import LOOPBACK, connects, free_port, wait_until
 from tests.system.node import Node
 
@@ -70,13 +71,18 @@ def node(make_node, authority, tmp_path):
     return node
 
 
-def start(node: Node, **keys: object) -> None:
+def start(node: Node, openid: dict | None = None, **keys: object) -> None:
     node.write_settings()
     values = {"name": "console", "ae_title": "DR1", "host": LOOPBACK} | keys
     lines = [
         f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for key, value in values.items()
     ]
     written = node.config.read_text() + "\n[[remote]]\n" + "\n".join(lines) + "\n"
+    if openid:
+        quoted = {
+            key: f"[{', '.join(value)}]" if isinstance(value, list) else repr(value) for key, value in openid.items()
+        }
+        written += "\n[web.openid_connect]\n" + "".join(f"{key} = {value}\n" for key, value in quoted.items())
 
     def write_settings() -> None:
         node.config.write_text(written)
@@ -107,11 +113,11 @@ def test_name_and_passcode_over_tls_and_what_everything_else_gets(node, authorit
     def reasons() -> list[str]:
         return [each["reason"] for each in node.json("status", exit_code=None)["rejections"]]
 
-    wait_until(lambda: any("sends a Kerberos ticket" in reason for reason in reasons()))
-    assert any("sends a Kerberos ticket, which this node cannot check" in reason for reason in reasons())
-    assert any(
-        "sends no user identity, and user_identity of [[remote]] console asks for" in reason for reason in reasons()
-    )
+    for words in (
+        "sends a Kerberos ticket, which this node cannot check",
+        "sends no user identity, and user_identity of [[remote]] console asks for",
+    ):
+        wait_until(lambda words=words: any(words in reason for reason in reasons()), what=words)
     node.stop()
     assert "as 'console'" in node.output
     files = [node.output.encode(), *(path.read_bytes() for path in node.home.rglob("*") if path.is_file())]
@@ -122,6 +128,22 @@ def test_a_name_of_the_list(node):
     start(node, user_identity="name", users=["reader"])
     assert call(node.port, identity(1, b"Reader")) == b""
     assert call(node.port, identity(1, b"writer")) == (1, 2, 1)
+
+
+def test_a_token_of_the_provider_of_logins(node):
+    with Forger().running() as forger:
+        role = '{role = "see", group = "radiology"}'
+        start(node, user_identity="token", openid={"issuer": forger.issuer, "client_id": CLIENT, "roles": [role]})
+        forger.claims = {"groups": ["radiology"], "preferred_username": "anna"}
+        assert call(node.port, identity(5, forger.id_token().encode())) == b""
+        forger.claims["groups"] = ["kitchen"]
+        for refused in (identity(5, forger.id_token().encode()), identity(5, TOKEN.encode()), identity(1, b"anna")):
+            assert call(node.port, refused) == (1, 2, 1)
+        forger.claims, forger.header = {}, {"kid": "canary-key"}
+        assert call(node.port, identity(5, forger.id_token().encode())) == (1, 2, 1)
+        node.stop()
+    assert "as 'anna'" in node.output
+    assert "canary" not in node.output
 
 
 def test_by_default_what_is_said_is_ignored(node):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from backup_scp.dimse.association.access import Caller, printable
@@ -11,9 +11,10 @@ from backup_scp.dimse.association.negotiation import AssociateReject
 from backup_scp.dimse.upper_layer.user_identity import IdentityKind, OfferedIdentity
 from backup_scp.errors import BackupSCPError, Unavailable
 from backup_scp.machine.addresses import is_loopback
-from backup_scp.ports import SEES_ALL, RemoteAE, SiteScope, User, UserIdentity
+from backup_scp.ports import SEES_ALL, RemoteAE, User, UserIdentity
 from backup_scp.services.login_attempts import Origin, TooManyAttempts
 from backup_scp.services.permissions import Right, scope_with
+from backup_scp.services.token_logins import TokenUser
 
 _KINDS = {
     IdentityKind.UNREADABLE: "a user identity that cannot be read",
@@ -40,22 +41,6 @@ class UserLogins(Protocol):
         ------
         Refused, Unavailable
         """
-
-
-@dataclass(frozen=True, slots=True)
-class TokenUser:
-    """Whom a token is for.
-
-    Attributes
-    ----------
-    name
-        The user's name.
-    scope
-        The clinics whose images it may see.
-    """
-
-    name: str
-    scope: SiteScope
 
 
 class Identification:
@@ -90,7 +75,11 @@ class Identification:
         except Unavailable as error:
             return caller, _later(str(error), "try again later")
         except BackupSCPError as error:
-            fix = "correct user name and secret there; the page Users shows the attempts"
+            fix = (
+                "let the device fetch a new token from the provider, for this node; docs/openid-connect.md"
+                if remote.user_identity is UserIdentity.TOKEN
+                else "correct user name and secret there; the page Users shows the attempts"
+            )
             return caller, user_rejected(f"its user was refused: {error}", fix)
 
     def _identified(

@@ -51,7 +51,7 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     certificate: tuple[str, ...] = ()
     commitment_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     tls: bool | Literal["required"] = False
-    user_identity: Literal["none", "name", "password"] = "none"
+    user_identity: Literal["none", "name", "password", "token"] = "none"
     users: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
         if self.user_identity == "name" and not self.users:
             raise ValueError('users: list the names that user_identity = "name" accepts')
         if self.user_identity == "none" and self.users:
-            raise ValueError('users: set user_identity to "name" or "password" as well')
+            raise ValueError('users: set user_identity as well, to "name", "password" or "token"')
         if self.user_identity != "none" and self.brings_sites:
             raise ValueError("user_identity: another backup-scp names its clinic there; leave it out with brings_sites")
 

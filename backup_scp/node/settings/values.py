@@ -144,12 +144,15 @@ def require_usable(settings: Settings) -> None:
 
 def _require_usable_identities(settings: Settings) -> None:
     for remote in settings.remote:
-        if remote.user_identity != "password":
+        if remote.user_identity not in {"password", "token"}:
             continue
         where = f"[[remote]] {remote.name}, user_identity"
         if not settings.tls.certificate and not is_loopback(remote.host):
-            raise InvalidSettings(f"{where}: others could read the passcode; set certificate and key in [tls] as well")
-        if not settings.web.openid_connect.passwords:
+            raise InvalidSettings(f"{where}: others could read the secret; set certificate and key in [tls] as well")
+        if remote.user_identity == "token":
+            if not settings.web.openid_connect.is_on:
+                raise InvalidSettings(f"{where}: name who signs the tokens, in [web.openid_connect]")
+        elif not settings.web.openid_connect.passwords:
             raise InvalidSettings(f"{where}: [web.openid_connect] passwords = false leaves no user a password")
 
 

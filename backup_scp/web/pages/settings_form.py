@@ -59,7 +59,7 @@ FIELDS: dict[SettingsKind, tuple[FormField, ...]] = {
             "user_identity",
             "choice",
             group="more",
-            choices=tuple((name, name) for name in ("none", "name", "password")),
+            choices=tuple((name, name) for name in ("none", "name", "password", "token")),
         ),
         FormField("users", "lines", group="more"),
         FormField("commitment_port", "whole", group="more", is_required=True),

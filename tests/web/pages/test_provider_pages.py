@@ -18,7 +18,8 @@ from backup_scp.openid.openid_provider import OpenIDProvider
 from backup_scp.ports import EVERY_SITE, AuditKind, FederatedIdentity, LinkKind, Role
 from backup_scp.services import passwords
 from backup_scp.services.logins import Logins
-from backup_scp.services.provider_logins import ProviderLogins, RoleRule
+from backup_scp.services.provider_logins import ProviderLogins
+from backup_scp.services.provider_roles import RoleRule
 from backup_scp.services.user_changes import Actor, UserChanges
 from backup_scp.web.options import WebOptions
 from backup_scp.web.pages import provider_pages
