@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from functools import partial
 
 import pytest
 import trustme
@@ -110,14 +111,14 @@ def test_name_and_passcode_over_tls_and_what_everything_else_gets(node, authorit
     ):
         assert call(node.port, offered) == (1, 2, 1)
 
-    def reasons() -> list[str]:
-        return [each["reason"] for each in node.json("status", exit_code=None)["rejections"]]
+    def told(words: str) -> bool:
+        return any(words in each["reason"] for each in node.json("status", exit_code=None)["rejections"])
 
     for words in (
         "sends a Kerberos ticket, which this node cannot check",
         "sends no user identity, and user_identity of [[remote]] console asks for",
     ):
-        wait_until(lambda words=words: any(words in reason for reason in reasons()), what=words)
+        wait_until(partial(told, words), what=words)
     node.stop()
     assert "as 'console'" in node.output
     files = [node.output.encode(), *(path.read_bytes() for path in node.home.rglob("*") if path.is_file())]
