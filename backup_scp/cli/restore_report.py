@@ -52,7 +52,7 @@ def _missing(gap: Gap, series: Match, name: str) -> Missing:
     from backup_scp.dimse.messages.dimse_status import meaning_of
 
     sop_class = _name_of(gap.sop_class_uid)
-    reason = gap.reason.replace("The destination", name, 1).replace(f"SOP Class {gap.sop_class_uid}", sop_class)
+    reason = gap.reason.replace("The destination", name, 1)
     return Missing(
         reason=reason,
         status=gap.status,
@@ -69,10 +69,9 @@ def _missing(gap: Gap, series: Match, name: str) -> Missing:
 
 
 def _name_of(sop_class_uid: str) -> str:
-    from pydicom.config import IGNORE
-    from pydicom.uid import UID
+    from backup_scp.dicom.uid_names import uid_name
 
-    return UID(sop_class_uid, IGNORE).name
+    return uid_name(sop_class_uid)
 
 
 def _counted(one: Missing, images: int) -> Missing:

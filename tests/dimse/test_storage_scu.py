@@ -13,6 +13,7 @@ import pytest
 
 import backup_scp.dicom.transcode
 from backup_scp.dicom.transcode import padding
+from backup_scp.dicom.uid_names import uid_name
 from backup_scp.dimse.association.association import Interrupted, LocalAE
 from backup_scp.dimse.scu import storage_scu, transcoding
 from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
@@ -216,7 +217,7 @@ def test_a_sop_class_that_is_not_accepted(destination, stored):
     taken, refused = stored(CT[0]), stored(samples.encode(samples.dx()))
     with remote(there) as scu:
         scu.prepare([refused[1], taken[1]])
-        with pytest.raises(InstanceRefused, match=f"does not accept SOP Class {refused[1].sop_class_uid}"):
+        with pytest.raises(InstanceRefused, match=f"does not accept {uid_name(refused[1].sop_class_uid)}"):
             scu.send(*refused)
         scu.send(*taken)
 

@@ -38,9 +38,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
-from pydicom.config import IGNORE
 from pydicom.uid import (
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -52,6 +50,7 @@ from backup_scp.dicom.transcode.element_walk import BIG_ENDIAN, EXPLICIT, IMPLIC
 from backup_scp.dicom.transcode.padding import Edit, applied, edits
 from backup_scp.dicom.transcode.reencoding import Reencoding
 from backup_scp.dicom.transcode.result import Transcoded, Transcoding, named
+from backup_scp.dicom.uid_names import uid_name
 from backup_scp.errors import InstanceRefused
 
 __all__ = [
@@ -292,11 +291,6 @@ def _deflate(source: BinaryIO, size_bytes: int, result: BinaryIO) -> None:
 
 def _why(stored: str, accepted: Sequence[str]) -> str:
     """Name the stored and the accepted Transfer Syntaxes."""
-    names = ", ".join(_name(uid) for uid in accepted)
-    return (
-        f"Stored as {_name(stored)}, and the destination accepts {'only ' + names if names else 'no Transfer Syntax'}"
-    )
-
-
-def _name(uid: str) -> str:
-    return ascii(UID(uid, IGNORE).name)[1:-1]
+    names = ", ".join(uid_name(uid) for uid in accepted)
+    taken = f"only {names}" if names else "no Transfer Syntax"
+    return f"Stored as {uid_name(stored)}, and the destination accepts {taken}"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydicom.config import IGNORE
-from pydicom.uid import UID
-
-from backup_scp.dimse.association.access import printable
+from backup_scp.dicom.uid_names import uid_name
 
 
 def summary(sent: Mapping[tuple[str, str], int]) -> str:
@@ -17,13 +14,8 @@ def summary(sent: Mapping[tuple[str, str], int]) -> str:
     """
     as_stored = sum(count for (stored, syntax), count in sent.items() if stored == syntax)
     transcoded = [
-        f"{count} transcoded from {_named(stored)} to {_named(syntax)}"
+        f"{count} transcoded from {uid_name(stored)} to {uid_name(syntax)}"
         for (stored, syntax), count in sorted(sent.items())
         if stored != syntax
     ]
     return "".join(f"{part}, " for part in (f"{as_stored} sent as stored", *transcoded))
-
-
-def _named(uid: str) -> str:
-    name = UID(uid, IGNORE).name
-    return printable(uid) if name == uid else name

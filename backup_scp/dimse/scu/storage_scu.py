@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from backup_scp.dicom.transcode import applied, padding
+from backup_scp.dicom.uid_names import uid_name
 from backup_scp.dimse.association.association import Association, Context
 from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, encode
 from backup_scp.dimse.messages.dimse_status import is_out_of_resources, is_warning
@@ -96,7 +97,7 @@ class StorageSCU:
         """
         accepted = self._contexts.get(held.sop_class_uid)
         if not accepted:
-            raise InstanceRefused(f"The destination does not accept SOP Class {held.sop_class_uid}")
+            raise InstanceRefused(f"The destination does not accept {uid_name(held.sop_class_uid)}")
         if held.transfer_syntax_uid in accepted:
             return self._store(held, accepted[held.transfer_syntax_uid], _even_parts(file, held), meanwhile)
         result = self._transcoder.transcode(file, held, meanwhile)
