@@ -162,6 +162,23 @@ class DestinationForeign(DestinationAway):
     """The drive that is connected takes the copies of another archive."""
 
 
+class DestinationUnreachable(DestinationUnavailable):
+    """No connection to the port of a remote AE can be opened.
+
+    Parameters
+    ----------
+    message
+        One sentence for a technician, with the fix.
+    reason, fix
+        Why, and what to check.
+    """
+
+    def __init__(self, message: str, reason: str = "", fix: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.fix = fix
+
+
 class DestinationBusy(DestinationUnavailable):
     """A remote AE accepts no further Association for the moment."""
 
@@ -223,10 +240,12 @@ class InstanceRefused(Refused):
         One sentence for a technician.
     status
         The DIMSE Status that the destination returned; 0 when it returned none.
+    fix
+        What a person can do; empty when that is not known.
     """
 
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, status: int = 0, fix: str = "") -> None:
+        super().__init__(message, fix)
         self.status = status
 
 

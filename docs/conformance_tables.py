@@ -230,7 +230,10 @@ def rejections() -> str:
         ("bit 0 of the protocol version is not set", negotiation.protocol_version_not_supported(0)),
         ("calling AE title is blank or has control characters", negotiation.calling_ae_title_not_recognised("")),
         ("called AE title is another one", negotiation.called_ae_title_not_recognised("", NODE.ae_title)),
-        ('called without TLS by a remote AE with `tls = "required"`', negotiation.tls_required("", 0)),
+        (
+            'called without TLS by a remote AE with `tls = "required"` or with `certificate`',
+            negotiation.tls_required("", 0, asks_for_certificate=False),
+        ),
         ('called by none of the remote AEs, with `strangers = "refuse"`', negotiation.stranger_refused("")),
         ("a user who is not as `user_identity` of its remote AE asks (PS3.7 D.3.3.7.3)", user_rejected("", "")),
         ("too many Associations", negotiation.local_limit_exceeded(NODE.maximum_associations)),

@@ -148,7 +148,12 @@ class DIMSEServing:
 
         storage, policy, local = self._storage, access_policy(settings), local_ae(settings)
         commitment = StorageCommitment(
-            storage.archive, storage.index, is_storage, _pace(settings), needed=_copies_needed(settings)
+            storage.archive,
+            storage.index,
+            is_storage,
+            _pace(settings),
+            needed=_copies_needed(settings),
+            rejections=self._rejections,
         )
         served = services(
             self._outgoing(settings),

@@ -21,6 +21,9 @@ class ServiceKind(StrEnum):
     RETRIEVE = "retrieve"
     COMMITMENT = "commitment"
     DESTINATION = "destination"  # a C-MOVE whose destination did not take the images
+    CONTEXT = "context"  # a SOP Class that was refused in an accepted Association
+    RELEASE = "release"  # an Association that its caller left open
+    PROOF = "proof"  # a Storage Commitment of images that are not stored here
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Rejection:
     calling_ae_title, address
         Who asked.
     called_ae_title
-        Whom it called; for ``DESTINATION`` the AE title of the Move Destination.
+        Whom it called; for ``DESTINATION`` the AE title of the Move Destination, for ``CONTEXT`` the SOP Class UID.
     reason
         Why, in the words sent to the peer; of reasons that differ only in a number, the last one.
     fix
@@ -60,11 +63,15 @@ class Rejection:
         return _WITH_DIGITS.sub("#", self.reason)
 
     @property
-    def settled_by(self) -> tuple[str, str, str]:
-        """Service, AE title and address (of caller or Move Destination) whose later success settles this rejection."""
+    def settled_by(self) -> tuple[str, str, str, str]:
+        """Whose later success, and with what, settles this rejection.
+
+        Service, AE title and address (of caller or Move Destination), and for ``CONTEXT`` the SOP Class UID.
+        """
         if self.service is ServiceKind.DESTINATION:
-            return self.service, self.called_ae_title, ""
-        return self.service, self.calling_ae_title, self.address
+            return self.service, self.called_ae_title, "", ""
+        about = self.called_ae_title if self.service is ServiceKind.CONTEXT else ""
+        return self.service, self.calling_ae_title, self.address, about
 
 
 class RejectionRecorder(Protocol):
@@ -73,5 +80,5 @@ class RejectionRecorder(Protocol):
     def rejected(self, service: ServiceKind, calling: str, called: str, address: str, reason: str, fix: str) -> bool:
         """Count a rejection; True for the first of its kind in some seconds, which the caller should log."""
 
-    def succeeded(self, service: ServiceKind, ae_title: str, address: str) -> None:
+    def succeeded(self, service: ServiceKind, ae_title: str, address: str, about: str = "") -> None:
         """Settle the rejections that this success ends: see ``Rejection.settled_by``."""

@@ -16,7 +16,16 @@ from datetime import datetime, timedelta
 
 from backup_scp.errors import BackupSCPError, IndexUnavailable, ResourceLimitation
 from backup_scp.machine import clock
-from backup_scp.ports import Archive, Commitment, CommitmentRequest, FailureReason, Index
+from backup_scp.ports import (
+    Archive,
+    Commitment,
+    CommitmentRequest,
+    FailureReason,
+    Index,
+    RejectionRecorder,
+    ServiceKind,
+)
+from backup_scp.services.commitment_failures import why_not_committed
 from backup_scp.services.commitment_verification import CopiesNeeded, ReferenceVerifier
 from backup_scp.services.lease_keeper import kept
 
@@ -100,6 +109,8 @@ class StorageCommitment:
         The time, UTC.
     needed
         The further copies that must have an image before it is committed; it is waited for until ``give_up``.
+    rejections
+        Records for ``status`` what was not committed; None records nothing.
     """
 
     def __init__(
@@ -111,8 +122,10 @@ class StorageCommitment:
         clock: Callable[[], datetime] = clock.now,
         *,
         needed: CopiesNeeded | None = None,
+        rejections: RejectionRecorder | None = None,
     ) -> None:
         self._records = index.commitments
+        self._rejections = rejections
         needed = needed or CopiesNeeded()
         self._pace = pace or CommitmentTimers()
         # A result that waited for copies to the last moment must be reported too, to a console that is off just then.
@@ -203,7 +216,22 @@ class StorageCommitment:
                 len(results) - failed,
                 failed,
             )
+            self._note(request, results)
             self.bell.notify()
+
+    def _note(self, request: CommitmentRequest, results: Sequence[FailureReason | None]) -> None:
+        """Record for ``status`` what was not committed; a web client asks for its results itself."""
+        requester = request.requester
+        if self._rejections is None or not requester.ae_title:
+            return
+        if why := why_not_committed(results):
+            called = request.called_ae_title
+            facts = (ServiceKind.PROOF, requester.ae_title, called, requester.address)
+            is_first = self._rejections.rejected(*facts, *why)
+            level = logging.WARNING if is_first else logging.DEBUG
+            log.log(level, "Storage Commitment for %r: %s; %s", requester.ae_title, *why)
+        else:
+            self._rejections.succeeded(ServiceKind.PROOF, requester.ae_title, requester.address)
 
     # -- reporting -----------------------------------------------------------------------------------------------------
 

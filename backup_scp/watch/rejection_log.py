@@ -29,7 +29,7 @@ _MOST_SUCCESSES = 4096
 _READ_AT_MOST = 1000
 
 _Key = tuple[str, str, str, str, str]
-_Caller = tuple[str, str, str]
+_Caller = tuple[str, str, str, str]
 
 
 class RejectionLog:
@@ -71,8 +71,8 @@ class RejectionLog:
                 self._changed.notify_all()
         return is_first
 
-    def succeeded(self, service: ServiceKind, ae_title: str, address: str) -> None:
-        self._succeeded[service, ae_title, address] = self._clock()
+    def succeeded(self, service: ServiceKind, ae_title: str, address: str, about: str = "") -> None:
+        self._succeeded[service, ae_title, address, about] = self._clock()
         if len(self._succeeded) > _MOST_SUCCESSES:
             with self._changed:
                 for caller in list(self._succeeded)[: _MOST_SUCCESSES // 4]:

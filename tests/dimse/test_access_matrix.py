@@ -17,6 +17,7 @@ import pytest
 
 from backup_scp.dimse.association.acceptance import Acceptance, accept
 from backup_scp.dimse.association.access import AccessPolicy, Caller
+from backup_scp.dimse.association.admission import reason_to_reject
 from backup_scp.dimse.association.listener import ListenSettings
 from backup_scp.dimse.association.request_dispatch import Service
 from backup_scp.dimse.association.server import Server
@@ -223,7 +224,8 @@ def answers(node: tuple[Server, AccessPolicy], case: Case, shown: Shown) -> dict
     server, policy = node
     proved = shown.names[case.certificate]
     caller = policy.identify(case.peer, ADDRESSES[case.address], OURS, lambda: proved)
-    if server._reason_to_reject(caller, _ASKED, is_secured=case.certificate != "plain") is not None:
+    is_secured = case.certificate != "plain"
+    if reason_to_reject(server._listening, policy, caller, _ASKED, is_secured=is_secured) is not None:
         return dict.fromkeys(SERVICES, "rejected")
     served = server._dispatcher._services
     return {name: _answer(policy, caller, served[field].right) for name, field in SERVICES.items()}

@@ -13,7 +13,7 @@ from backup_scp.dimse.messages.command_set import Element, Field, encode
 from backup_scp.dimse.scu.verification_scu import echo
 from backup_scp.dimse.upper_layer import UpperLayer
 from backup_scp.dimse.upper_layer.state_table import ABORT_REQUEST
-from backup_scp.errors import DestinationUnavailable
+from backup_scp.errors import DestinationUnavailable, DestinationUnreachable
 from tests.dimse.conftest import PATIENT, Other, until_closed
 from tests.dimse.wire import (
     ABORT,
@@ -57,9 +57,7 @@ def test_a_wrong_called_ae_title_is_told(server):
 def test_nothing_listens(leaves_nothing):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(
-        DestinationUnavailable, match=r"cannot be reached; check host, port and that machine's firewall"
-    ):
+    with pytest.raises(DestinationUnreachable, match=r"cannot be reached: the port is closed: .*; .* firewall"):
         request(port)
 
 

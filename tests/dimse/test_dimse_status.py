@@ -36,6 +36,7 @@ EXPECTED = {
     errors.AllowanceUsed: 0xA702,
     errors.CopyingStopped: 0xA702,
     errors.DestinationForeign: 0xA702,
+    errors.DestinationUnreachable: 0xA702,
     errors.DestinationBusy: 0xA702,
     errors.DestinationRefuses: 0xA702,
     errors.DestinationSilent: 0xA702,

@@ -313,8 +313,8 @@ def test_a_called_ae_title_that_is_not_ours(server, called):
     assert kind == "association"
     assert noted == called.decode("ascii", "ignore")
     assert address == "127.0.0.1"
-    assert "is not ours" in reason
-    assert "BACKUP_SCP" in fix
+    assert "our AE title is BACKUP_SCP" in reason
+    assert "set the called AE title to BACKUP_SCP" in fix
 
 
 def test_any_called_ae_title_when_the_settings_say_so(start_server):
@@ -369,7 +369,7 @@ def test_a_calling_ae_title_with_control_characters_is_none(server, calling, cap
         ({"calling": bytes(16)}, 3, "its calling AE title is blank"),
         ({"calling": b"\0CONSOLE"}, 3, "its calling AE title is blank"),
         ({"calling": b"\xd0\xa0\xd0\x95"}, 3, "its calling AE title is blank"),
-        ({"called": b""}, 7, "called AE title '' is not ours"),
+        ({"called": b""}, 7, "it calls us '', and our AE title is BACKUP_SCP"),
     ],
 )
 def test_a_blank_ae_title_is_rejected_and_noted(server, titles, reason, said, caplog):

@@ -250,7 +250,7 @@ def test_the_destination_refuses_a_sop_class(moving, destination, each_is_told):
         assert len(pending) == 5
         assert (final.status, counts(final)) == (0xB000, (None, 1, 4, 0))
         assert sorted(failed_list(final)) == sorted(UIDS)
-        assert "does not accept SOP Class" in final.comment
+        assert "does not accept CT Image Storage" in final.comment
         peer.release()
     assert [one.sop_instance_uid for one in there.stored] == [DX.sop_instance_uid]
 

@@ -660,7 +660,7 @@ NOTED = (
     (errors.ArchiveUnavailable("Archive cannot be written"), "backup-scp check"),
     (errors.IndexUnavailable("The index does not answer"), "backup-scp check"),
     (errors.InvalidDataSet("SOP Instance UID: Command Set 1.2, Data Set 1.3"), "contradict themselves"),
-    (errors.InvalidIdentifier("No level"), ""),
+    (errors.InvalidIdentifier("No level"), "another query model or level"),
     (ValueError("Doe^John"), "the log"),
 )
 
@@ -682,8 +682,7 @@ def test_each_refusal_is_noted_as_the_peer_is_told_with_what_to_do(start_server,
     *facts, advice = running.rejections[0]
     assert facts == [kind, "CONSOLE", "BACKUP_SCP", "127.0.0.1", told]
     assert fix in advice
-    assert bool(advice) == bool(fix)
-    assert [success[0] for success in recorder.successes] == ["association"]
+    assert [success[0] for success in recorder.successes] == ["association", "release"]
 
 
 def test_a_request_that_does_not_suit_its_context_is_noted(start_server, sink):
@@ -727,7 +726,7 @@ def test_what_a_service_refuses_itself_is_noted_and_no_success(start_server, rec
     def refuses(association, context, request):
         association.skip_data_set()
         association.send(context.context_id, response(request, 0x0123))
-        return "No such Action Type"
+        return "No such Action Type", "report it"
 
     service = Service(lambda _: True, refuses, Right.ECHO, kind=ServiceKind.COMMITMENT)
     running = start_server({Field.C_STORE_RQ: service})
@@ -736,8 +735,8 @@ def test_what_a_service_refuses_itself_is_noted_and_no_success(start_server, rec
         assert peer.message().status == 0x0123
         peer.release()
     ended(running)
-    assert [noted[-2] for noted in running.rejections] == ["No such Action Type"]
-    assert [success[0] for success in recorder.successes] == ["association"]
+    assert [noted[-2:] for noted in running.rejections] == [("No such Action Type", "report it")]
+    assert [success[0] for success in recorder.successes] == ["association", "release"]
 
 
 @pytest.mark.parametrize(
@@ -776,7 +775,7 @@ def test_each_answered_query_is_a_success(start_server, recorder):
         assert peer.message().status == 0
         peer.release()
     ended(running)
-    assert recorder.successes[1:] == [("query", "VIEWER", "127.0.0.1")]
+    assert recorder.successes[1] == ("query", "VIEWER", "127.0.0.1")
 
 
 def test_a_repetition_is_no_second_line_in_the_log(start_server, recorder, monkeypatch, caplog):

@@ -46,6 +46,7 @@ from tests.dimse.wire import (
     TLSSocket,
     abort,
     associate_rq,
+    context_item,
     echo_rq,
     fragments,
     item,
@@ -286,18 +287,27 @@ def test_something_else_than_an_association_request_is_aborted(server, stream):
 
 
 @pytest.mark.parametrize(
-    ("stream", "said"),
+    ("stream", "said", "to_do"),
     [
-        (pdu(0x99, b""), "it sent a PDU of type 0x99 with 0 bytes"),
+        (pdu(0x99, b""), "it sent a PDU of type 0x99 with 0 bytes", "report it to its maker"),
         (
             associate_rq([], context_items=item(0x20, b"\3")),
             "it sent an A-ASSOCIATE-RQ with a Presentation Context of 1 ",
+            "report it to its maker",
         ),
-        (b"GET / HTTP", "it sent HTTP, and this port speaks DICOM"),
-        (b"\x16\x03\x01\x02\x00\x01", "it sent TLS to a port without it"),
+        (
+            associate_rq([], context_items=b"".join(context_item(n, VERIFICATION, (IMPLICIT,)) for n in range(129))),
+            "it sent an A-ASSOCIATE-RQ with 129 Presentation Contexts",
+            "at most 128",
+        ),
+        (b"GET / HTTP", "it sent HTTP, and this port speaks DICOM", "port of [web]"),
+        (b"\x16\x03\x01\x02\x00\x01", "it sent TLS to a port without it", "switch off TLS"),
+        (b"\x0bMSH|^~\\&|", "it sent HL7, and this port speaks DICOM", "RIS"),
+        (b"SSH-2.0-OpenSSH", "it sent SSH, and this port speaks DICOM", "wrong port"),
+        (b"PROXY TCP4 ", "it sent a header of the PROXY protocol", "add the address of the proxy to proxies"),
     ],
 )
-def test_nothing_is_aborted_without_a_word(server, stream, said, caplog):
+def test_nothing_is_aborted_without_a_word(server, stream, said, to_do, caplog):
     with Peer(server.port) as peer:
         peer.send(stream)
         assert peer.pdu()[0] == ABORT
@@ -306,7 +316,7 @@ def test_nothing_is_aborted_without_a_word(server, stream, said, caplog):
     ((_, calling, _, address, reason, fix),) = server.rejections
     assert (calling, address) == ("", "127.0.0.1")
     assert reason.startswith(said)
-    assert "report it to its maker" in fix
+    assert to_do in fix
 
 
 def test_what_breaks_an_association_is_noted(server):

@@ -79,6 +79,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "dimse/scp/retrieve_operation.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
     "dimse/scp/retrieve_scp.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
     "dimse/association/request_dispatch.py": _SERVER,
+    "dimse/association/admission.py": _SERVER,
     "dimse/association/server.py": _SERVER,
     "dimse/scu/remote_ae_destination.py": _RETRIEVE,
     "dimse/scu/storage_contexts.py": ("tests/dimse/test_storage_contexts.py", *_RETRIEVE),

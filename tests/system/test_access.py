@@ -196,7 +196,7 @@ def test_another_called_ae_title_is_rejected_and_shown(node):
     assert echoscu(node).returncode == 0
     shown = node.cli("status", exit_code=1).stdout
     assert "CONSOLE at 127.0.0.1" in shown
-    assert "called AE title 'ARCHIVE' is not ours" in shown
+    assert "it calls us 'ARCHIVE', and our AE title is BACKUP_SCP" in shown
     assert "set the called AE title to BACKUP_SCP" in shown
     (row,) = [row for row in node.json("status", exit_code=None)["rejections"] if row["calling_ae_title"] == "CONSOLE"]
     assert (row["called_ae_title"], row["count"]) == ("ARCHIVE", 1)

@@ -157,7 +157,7 @@ def test_a_console_that_is_off_gets_its_report_once_when_it_is_back(make_node, r
         node.start()
     (owed,) = node.json("status", exit_code=None)["commitments"]
     assert (owed["owed"], owed["requester"]["ae_title"]) == (1, "CONSOLE")
-    assert "cannot be reached; check host, port" in owed["error"]
+    assert "cannot be reached: the port is closed" in owed["error"]
     with console:
         wait_until(lambda: console.of(transaction_uid), 100, what="the report")
         wait_until(

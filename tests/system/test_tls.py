@@ -196,7 +196,7 @@ CALLERS: dict[str, tuple[Callable[..., ssl.SSLContext | None], str]] = {
     "TLS 1.1": (lambda c, *_: _old(c), "no TLS 1.2 or newer"),
     "no forward secrecy": (lambda c, *_: _weak(c), "no cipher suite of BCP 195"),
     "no certificate": (lambda c, *_: _without_certificate(c), "shows no certificate"),
-    "expired": (lambda c, a, _: _expired(c, a), "is not from our CA"),
+    "expired": (lambda c, a, _: _expired(c, a), "its certificate has expired"),
     "another CA": (lambda c, _, t: _foreign(c, t), "is not from our CA"),
     "no TLS": (lambda *_: None, "does not speak TLS"),
 }

@@ -224,4 +224,4 @@ def test_successes_are_bounded(log):
     for number in range(2 * rejection_log._MOST_SUCCESSES):
         log.succeeded(ASSOCIATION, f"A{number}", "192.0.2.9")
     assert len(log._succeeded) <= rejection_log._MOST_SUCCESSES
-    assert (ASSOCIATION, f"A{number}", "192.0.2.9") in log._succeeded
+    assert (ASSOCIATION, f"A{number}", "192.0.2.9", "") in log._succeeded

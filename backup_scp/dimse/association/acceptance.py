@@ -18,7 +18,8 @@ from pydicom.uid import UID
 from backup_scp.dicom.query.information_model import Negotiated
 from backup_scp.dimse.association import extended_negotiation
 from backup_scp.dimse.association.association import Context
-from backup_scp.dimse.association.negotiation import ACCEPTED, answer_context, answer_role
+from backup_scp.dimse.association.context_refusals import ContextRefusal, refusals
+from backup_scp.dimse.association.negotiation import ACCEPTED, answer_context, answer_role, is_storage
 from backup_scp.dimse.upper_layer.association_request import AssociationRequest, InvalidRequest, read_request
 from backup_scp.dimse.upper_layer.codecs import (
     A_ASSOCIATE,
@@ -62,6 +63,10 @@ class Acceptance:
         Maximum bytes of a P-DATA-TF to the requestor, 0 for no limit (PS3.8 D.1).
     site
         The clinic that the request names, and whose naming ``answer`` accepts; empty for none.
+    refusals
+        The SOP Classes that are refused, with the reasons.
+    services
+        The accepted SOP Classes of other services than storage.
     """
 
     calling: str
@@ -73,6 +78,8 @@ class Acceptance:
     negotiated: Mapping[str, Negotiated]
     peer_maximum_length: int
     site: str = ""
+    refusals: tuple[ContextRefusal, ...] = ()
+    services: tuple[str, ...] = ()
 
 
 class NegotiationCache:
@@ -159,6 +166,8 @@ def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance:
         },
         request.maximum_length_received or 0,
         site,
+        refusals(rejected, abstract_syntaxes),
+        tuple(sorted(abstract for abstract in abstract_syntaxes if not is_storage(abstract))),
     )
 
 

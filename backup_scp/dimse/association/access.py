@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from backup_scp.dimse.association.ae_title_hints import likeness, spelling
 from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
 from backup_scp.machine.networks import Network, address_of, network_of
 from backup_scp.ports import SEES_ALL, SEES_NOTHING, RemoteAE, SiteScope
@@ -169,19 +170,25 @@ class AccessPolicy:
         if not caller.may(right):
             raise NotAuthorised(f"{caller} may not {_IN_WORDS.get(right, right)} here", self._fix_of(caller, right))
 
-    def fix_for(self, ae_title: str) -> str:
+    def fix_for(self, ae_title: str, address: str) -> str:
         """Return what to do so that the caller becomes a configured remote AE."""
-        if any(remote.ae_title == ae_title for remote in self._remotes):
+        if elsewhere := next((remote for remote in self._remotes if remote.ae_title == ae_title), None):
             return (
-                "its AE title is configured for another host: correct the host, or add its address to networks, "
-                "and type  backup-scp reload"
+                f"its AE title is configured for another host, {elsewhere.host}: did its address change, or do two "
+                f"devices use one AE title? Correct host of [[remote]] {elsewhere.name}, or add its address to networks"
+                ", and type  backup-scp reload"
             )
+        for remote in self._remotes:
+            hint = likeness(ae_title, remote.ae_title)
+            if hint and (spelling(ae_title, remote.ae_title) or self._is_at(remote, address)):
+                mistaken = f"[[remote]] {remote.name} is {remote.ae_title}, and it calls itself {printable(ae_title)}"
+                return f"{mistaken}: {hint}. Make both equal, and type  backup-scp reload"
         return ADD_REMOTE
 
     def fix_of_stranger(self, caller: Caller) -> str:
         """Return what to do so that this caller becomes a configured remote AE."""
         if caller.mismatch is None:
-            return self.fix_for(caller.ae_title)
+            return self.fix_for(caller.ae_title, caller.address)
         shown = next((name for name in caller.certificate if name.startswith("SHA256:")), "")
         if not shown:
             return f"it shows no client certificate, and [[remote]] {caller.mismatch.name} asks for one: give it one"
@@ -202,9 +209,18 @@ class AccessPolicy:
             if remote.ae_title == ae_title and remote_may(remote, Right.RECEIVE) and remote.scope.meets(scope):
                 return remote
         raise MoveDestinationUnknown(
-            f"Move Destination {printable(ae_title)} is not configured here",
+            f"Move Destination {printable(ae_title)} is not configured here", self._fix_of_destination(ae_title)
+        )
+
+    def _fix_of_destination(self, ae_title: str) -> str:
+        for remote in self._remotes:
+            if remote.ae_title == ae_title:
+                return f"[[remote]] {remote.name} has destination = false, or sites that differ: nothing is sent to it"
+            if hint := likeness(ae_title, remote.ae_title):
+                return f"[[remote]] {remote.name} is {remote.ae_title}: {hint}; correct the destination at the viewer"
+        return (
             "add a [[remote]] with this AE title and the host and port where it listens to the settings, "
-            "and type  backup-scp reload",
+            "and type  backup-scp reload"
         )
 
     def _fix_of(self, caller: Caller, right: Right) -> str:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from backup_scp.dimse.association.access import Caller, plain_address
-from backup_scp.dimse.association.association_audit import audit_of
-from backup_scp.dimse.association.request_dispatch import note_rejection
+from backup_scp.dimse.association.access import plain_address
+from backup_scp.dimse.association.rejection_notes import RejectionNotes
 from backup_scp.dimse.upper_layer import Secured, SecuredSocket
 from backup_scp.dimse.upper_layer.proxy_protocol import InvalidProxyHeader, read_header
-from backup_scp.dimse.upper_layer.tls import why_not_secured
 from backup_scp.machine.addresses import is_loopback
 from backup_scp.machine.networks import Network, address_of
-from backup_scp.ports import RejectionRecorder, ServiceKind
-from backup_scp.services.audit_reporter import AuditReporter
-
-log = logging.getLogger(__name__)
 
 _FIX_OF_HEADER = "write send-proxy-v2 for this node at the proxy, or take its address out of proxies in [node]"
 
@@ -44,13 +37,12 @@ class ConnectionOpening:
 
     Parameters
     ----------
-    rejections, reporter
+    notes
         Record it.
     """
 
-    def __init__(self, rejections: RejectionRecorder, reporter: AuditReporter) -> None:
-        self._rejections = rejections
-        self._reporter = reporter
+    def __init__(self, notes: RejectionNotes) -> None:
+        self._notes = notes
 
     def peer_address(
         self, connection: socket.socket, proxies: Sequence[Network], timeout_s: float
@@ -68,7 +60,7 @@ class ConnectionOpening:
         try:
             named = read_header(connection, timeout_s)
         except InvalidProxyHeader as error:
-            self._refused(ServiceKind.ASSOCIATION, own, f"it sent {error}", _FIX_OF_HEADER)
+            self._notes.not_opened(own, f"it sent {error}", _FIX_OF_HEADER)
             return None
         return PeerAddress(behind(own, named), is_proxied=True)
 
@@ -83,19 +75,10 @@ class ConnectionOpening:
         try:
             Secured(connection).do_handshake(timeout_s)
         except ssl.SSLError as error:
-            self._refused(ServiceKind.TLS, address, *why_not_secured(error))
+            self._notes.not_secured(address, error)
             return False
-        self._rejections.succeeded(ServiceKind.TLS, "", address)
+        self._notes.secured(address)
         return True
-
-    def _refused(self, kind: ServiceKind, address: str, reason: str, fix: str) -> None:
-        caller = Caller("", address, None, is_this_machine=False)
-        level = note_rejection(self._rejections, kind, caller, "", reason, fix)
-        told = f"TLS with {address} failed" if kind is ServiceKind.TLS else f"A connection of {address} was closed"
-        log.log(level, "%s: %s; %s", told, reason, fix)
-        if level > logging.DEBUG:
-            failed = f"TLS failed: {reason}" if kind is ServiceKind.TLS else reason
-            audit_of(self._reporter, caller).rejected(failed)
 
 
 def behind(proxy: str, named: str | None) -> str:

@@ -70,6 +70,11 @@ class ListenSettings:
     plain: bool = True
     proxies: tuple[Network, ...] = ()
 
+    @property
+    def reachable_tls_port(self) -> int:
+        """The port with TLS; 0 when there is none."""
+        return self.tls_port if self.tls is not None else 0
+
 
 class Listener:
     """An open port; connections wait in the system's queue until ``start``.

@@ -21,6 +21,7 @@ from pydicom.uid import (
 )
 
 from backup_scp.dicom.query.information_model import MODELS
+from backup_scp.dimse.association.ae_title_hints import fix_of_called
 from backup_scp.dimse.upper_layer.codecs import PresentationContext, SCP_SCU_RoleSelectionNegotiation
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -51,23 +52,23 @@ class AssociateReject:
     fix: str
 
 
-def called_ae_title_not_recognised(called: str, ours: str) -> AssociateReject:
+def called_ae_title_not_recognised(called: str, ours: str, calling: str = "") -> AssociateReject:
     """Reject an Association that calls another AE title."""
-    return AssociateReject(
-        1, 1, 7, f"called AE title {called!a} is not ours", f"set the called AE title to {ours} at the sender"
-    )
+    reason = f"it calls us {called!a}, and our AE title is {ours}"
+    return AssociateReject(1, 1, 7, reason, fix_of_called(called, ours, calling))
 
 
 def calling_ae_title_not_recognised(calling: str) -> AssociateReject:
     """Reject an Association whose calling AE title is blank (PS3.8 9.3.2) or has control characters (PS3.5 6.2)."""
     reason = f"calling AE title {calling!a} is not valid" if calling else "its calling AE title is blank"
-    return AssociateReject(1, 1, 3, reason, "set an AE title of letters and digits at the sender")
+    return AssociateReject(1, 1, 3, reason, "set an AE title of its own at the sender: 1 to 16 letters and digits")
 
 
-def tls_required(name: str, tls_port: int) -> AssociateReject:
-    """Reject an Association without TLS from a remote AE whose settings require TLS."""
+def tls_required(name: str, tls_port: int, *, asks_for_certificate: bool) -> AssociateReject:
+    """Reject an Association without TLS from a remote AE whose settings require TLS, or a client certificate."""
+    asks = "asks for a client certificate" if asks_for_certificate else "has tls = required"
     fix = f"let it call port {tls_port} with TLS" if tls_port else "set certificate and key of [tls] in the settings"
-    return AssociateReject(1, 1, 1, f"remote AE {name} has tls = required, and it called without TLS", fix)
+    return AssociateReject(1, 1, 1, f"remote AE {name} {asks}, and it called without TLS", fix)
 
 
 def stranger_refused(fix: str) -> AssociateReject:
@@ -102,7 +103,8 @@ def limit_of_one_address_exceeded(limit: int) -> AssociateReject:
         3,
         2,
         f"more than {limit} associations at once from one address that is not configured",
-        "add a [[remote]] with its AE title and host to the settings, or raise node.maximum_associations_per_address",
+        "let it send a study in one Association, not each image in its own, and release each; callers behind one proxy "
+        "or router share an address. Or name it in a [[remote]], or raise node.maximum_associations_per_address",
     )
 
 

@@ -23,7 +23,12 @@ from backup_scp.services.permissions import Right
 
 log = logging.getLogger(__name__)
 
-Serve = Callable[[Association, Context, CommandSet], str | None]
+_NOT_SUITED = "report it to the maker of the caller's program"
+
+_SETTLED_ELSEWHERE = (None, ServiceKind.STORE, ServiceKind.RETRIEVE)
+"""Images at the end of the Association, if none was refused; a retrieve where it is known what was taken."""
+
+Serve = Callable[[Association, Context, CommandSet], tuple[str, str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Service:
         Tells whether an Abstract Syntax belongs to the service.
     serve
         Reads the rest of the request and answers it.  When it raises an error of ours, the dispatcher sends the
-        answer.  When it has refused the request itself, it returns the reason in a sentence.
+        answer.  When it has refused the request itself, it returns the reason in a sentence, and the fix.
     right
         What a caller must be allowed to use it.
     kind
@@ -97,11 +102,8 @@ class RequestDispatcher:
             self._note_refusal(association, service, "Internal error", "check the log of the node, and report it")
         else:
             if refused:
-                self._note_refusal(association, service, refused, "")
-            elif service.kind not in (
-                None,
-                ServiceKind.STORE,
-            ):  # for images at the end of the Association, if none was refused
+                self._note_refusal(association, service, *refused)
+            elif service.kind not in _SETTLED_ELSEWHERE:
                 caller = association.caller
                 self._rejections.succeeded(service.kind, caller.ae_title, caller.address)
 
@@ -112,7 +114,7 @@ class RequestDispatcher:
         status = UNRECOGNISED_OPERATION if service is None else SOP_CLASS_NOT_SUPPORTED
         association.send(context.context_id, response(command, status))
         if service is not None:
-            self._note_refusal(association, service, "The request does not suit its Presentation Context", "")
+            self._note_refusal(association, service, "The request does not suit its Presentation Context", _NOT_SUITED)
 
     def _refuse(self, association: Association, context: Context, command: CommandSet, error: BackupSCPError) -> None:
         """Answer a request that ended with an error of ours."""

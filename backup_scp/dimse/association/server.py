@@ -12,7 +12,8 @@ from functools import partial
 
 from backup_scp.dimse.association import negotiation, pending
 from backup_scp.dimse.association.acceptance import Acceptance, InvalidRequest, NegotiationCache
-from backup_scp.dimse.association.access import AccessPolicy, Caller, peer_of, plain_address
+from backup_scp.dimse.association.access import AccessPolicy, Caller, peer_of
+from backup_scp.dimse.association.admission import counted_for, limit_exceeded, reason_to_reject
 from backup_scp.dimse.association.association import Association, AssociationEnded
 from backup_scp.dimse.association.association_audit import audit_of
 from backup_scp.dimse.association.association_count import SharedCount
@@ -23,19 +24,19 @@ from backup_scp.dimse.association.identification import Identification, user_of
 from backup_scp.dimse.association.listener import Listener, ListenSettings, open_ports, shut
 from backup_scp.dimse.association.negotiation import AssociateReject
 from backup_scp.dimse.association.pending import PendingConnections
-from backup_scp.dimse.association.request_dispatch import RequestDispatcher, Service, note_rejection, place_of
+from backup_scp.dimse.association.rejection_notes import RejectionNotes
+from backup_scp.dimse.association.request_dispatch import RequestDispatcher, Service, place_of
 from backup_scp.dimse.upper_layer import PeerTimedOut, SecuredSocket
+from backup_scp.dimse.upper_layer.association_control import RELEASED
 from backup_scp.dimse.upper_layer.tls_socket import proved_names
 from backup_scp.dimse.upper_layer.user_identity import apart, with_positive_answer
-from backup_scp.ports import RejectionRecorder, ServiceKind
+from backup_scp.ports import RejectionRecorder
 from backup_scp.services.audit_reporter import AuditReporter
 
 log = logging.getLogger(__name__)
 
 _LAST_WAIT_S = 1.0
 _TOLD_AFTER_S = 60.0
-_FIX_OF_VIOLATION = "compare its settings with host and port of this node; if they are right, report it to its maker"
-_NO_THREAD = ("no thread is free to serve it", "raise the limits on threads and memory that the system sets the node")
 
 
 class Server:
@@ -77,7 +78,8 @@ class Server:
         self._dispatcher = RequestDispatcher(services, policy, rejections)
         self._places = places or SharedCount()
         self._reporter = reporter or AuditReporter()
-        self._opening = ConnectionOpening(rejections, self._reporter)
+        self._notes = RejectionNotes(rejections, self._reporter)
+        self._opening = ConnectionOpening(self._notes)
         self._acceptances = NegotiationCache(listening.maximum_pdu_length)
         self._lock = threading.Lock()
         self._crew = ThreadPool(self._converse, _most_threads(listening))
@@ -109,7 +111,7 @@ class Server:
         """
         self._listeners = list(listeners or open_ports(self._listening))
         for listener in self._listeners:
-            listener.start(self._take, self._note_fault)
+            listener.start(self._take, self._notes.fault)
         return tuple(listener.port for listener in self._listeners)
 
     @property
@@ -154,7 +156,7 @@ class Server:
         self._listening, self._policy, self._identification = listening, policy, identification
         self._crew.allow(_most_threads(listening))
         for listener in self._listeners:
-            listener.start(self._take, self._note_fault)
+            listener.start(self._take, self._notes.fault)
         for listener in before:
             listener.stop_after_the_last(self._take)
         return tuple(listener.port for listener in self._listeners)
@@ -192,9 +194,7 @@ class Server:
         except (RuntimeError, MemoryError):  # no thread is free
             self._forget(connection)
             connection.close()
-            caller = Caller("", plain_address(address), None, is_this_machine=False)
-            level = note_rejection(self._rejections, ServiceKind.ASSOCIATION, caller, "", *_NO_THREAD)
-            log.log(level, "A caller at %s was rejected: %s; %s", caller.address, *_NO_THREAD)
+            self._notes.no_thread(address)
 
     def _converse(self, connection: socket.socket) -> None:
         """Serve one connection from its first byte to its last; no error leaves this function."""
@@ -238,12 +238,6 @@ class Server:
             return found
         return found if self._opening.secure(connection, found.address, timeout_s) else None
 
-    def _note_fault(self, error: str) -> None:
-        """Record for ``status`` that a caller was lost."""
-        reason = f"it was lost through an error in the node ({error})"
-        fix = "check the log of the node, and its memory"
-        self._rejections.rejected(ServiceKind.ASSOCIATION, "", "", "an unknown address", reason, fix)
-
     def _forget(self, connection: socket.socket, association: Association | None = None) -> None:
         with self._lock:
             self._pending.discard(connection)
@@ -259,9 +253,9 @@ class Server:
         offered, request = apart(layer.read_request() or b"")
         acceptance = self._read(association, request) if request else None
         if acceptance is None:
-            nobody = Caller("", plain_address(layer.peer_address), None, is_this_machine=False)
+            nobody = self._notes.nobody(layer.peer_address)
             association.audit = audit_of(self._reporter, nobody)
-            self._note_violation(association, nobody)
+            self._notes.violation(association, nobody, self._listening.reachable_tls_port)
             return False
         called_address, proved = "" if is_proxied else connection.getsockname()[0], partial(proved_names, connection)
         caller = self._policy.identify(acceptance.calling, layer.peer_address, called_address, proved)
@@ -270,16 +264,16 @@ class Server:
         association.caller, association.called_ae_title = caller, acceptance.called
         association.our_ae_title = self._our_ae_title(acceptance.called)
         is_secured = isinstance(connection, SecuredSocket)
-        rejection = self._reason_to_reject(caller, acceptance, is_secured=is_secured)
+        rejection = reason_to_reject(self._listening, self._policy, caller, acceptance, is_secured=is_secured)
         if rejection is None:
             caller, rejection = self._identification.identify(caller, offered, is_secured=is_secured)
             association.caller = caller
         association.audit = audit_of(self._reporter, caller)
         with self._lock:
-            rejection = rejection or self._limit_exceeded(caller)
+            rejection = rejection or self._no_place(caller)
             if rejection is None:
                 self._pending.discard(connection)
-                self._associations[association] = counted_as = _counted_as(caller)
+                self._associations[association] = counted_as = counted_for(caller)
                 self._places.take(counted_as)
         if rejection is None:
             association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
@@ -288,16 +282,9 @@ class Server:
             layer.accept(answer, acceptance.peer_maximum_length)
             log.debug("Association with %s%s established", caller, user_of(caller))
             association.audit.opened()
-            self._rejections.succeeded(ServiceKind.ASSOCIATION, caller.ae_title, caller.address)
-            for oddity in acceptance.oddities:
-                log.info("%s proposes %s; accepted nevertheless", caller, oddity)
+            self._notes.accepted(caller, acceptance)
             return True
-        level = note_rejection(
-            self._rejections, ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix
-        )
-        log.log(level, "Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
-        if level > logging.DEBUG:  # a flood of the same is counted for ``status``, and not written
-            association.audit.rejected(rejection.reason)
+        self._notes.rejected(association, acceptance.called, rejection)
         association.farewell = layer.part(rejection.result, rejection.source, rejection.diagnostic)
         return False
 
@@ -317,76 +304,37 @@ class Server:
             association.upper_layer.refuse(str(error))
             return None
 
-    def _reason_to_reject(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> AssociateReject | None:
-        ours, called = self._listening, asked.called
-        if not asked.protocol_version & 1:
-            return negotiation.protocol_version_not_supported(asked.protocol_version)
-        if not caller.ae_title or not caller.ae_title.isprintable():
-            return negotiation.calling_ae_title_not_recognised(caller.ae_title)
-        if ours.check_called_ae_title and called != ours.ae_title:
-            return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
-        return self._not_as_configured(caller, asked, is_secured=is_secured)
-
-    def _not_as_configured(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> AssociateReject | None:
-        meant = caller.remote or caller.mismatch
-        if meant is not None and meant.tls_required and not is_secured:
-            return negotiation.tls_required(meant.name, self._listening.tls_port)
-        if caller.is_refused:
-            return negotiation.stranger_refused(self._policy.fix_of_stranger(caller))
-        if asked.site != caller.as_site:
-            return negotiation.site_not_brought(asked.site, caller.remote.name if caller.remote else "")
-        return None
-
-    def _limit_exceeded(self, caller: Caller) -> AssociateReject | None:
+    def _no_place(self, caller: Caller) -> AssociateReject | None:
         if self._stopping:
             return negotiation.temporary_congestion()
-        ours, is_known = self._listening, caller.is_known
-        limit = ours.maximum_associations + (ours.reserved_associations if is_known else 0)
-        if self._places.total >= limit:
-            return negotiation.local_limit_exceeded(limit)
-        most = ours.maximum_associations_per_address
-        if most and not is_known and self._places.taken_by(peer_of(caller.address)) >= most:
-            return negotiation.limit_of_one_address_exceeded(most)
-        return None
-
-    def _note_violation(self, association: Association, caller: Caller) -> None:
-        """Record the caller and the violation for which an Association was aborted."""
-        if violation := association.upper_layer.violation:
-            called, reason = association.called_ae_title, f"it sent {violation}"
-            level = note_rejection(self._rejections, ServiceKind.ASSOCIATION, caller, called, reason, _FIX_OF_VIOLATION)
-            if level > logging.DEBUG:
-                association.audit.rejected(reason)
+        return limit_exceeded(self._listening, self._places, caller)
 
     def _serve(self, association: Association) -> None:
         """Answer requests until the peer ends the Association."""
-        began, ending = time.monotonic(), "ended by an error here"
+        began, ending, is_idle = time.monotonic(), "ended by an error here", False
+        is_silent = is_released = False
         try:
             while not association.ending:
+                is_idle = True
                 context_id, command = association.read_command()
+                is_idle = False
                 self._dispatcher.answer(association, association.contexts[context_id], command)
             association.abort()
             ending = "aborted here, the node stops"
         except PeerTimedOut:
             association.abort()
-            ending = "aborted here, the peer was silent for too long"
+            ending, is_silent = "aborted here, the peer was silent for too long", True
         except AssociationEnded:
             ending = association.finish()
+            is_released = ending == RELEASED
         finally:
             if association.errand is not None:
                 association.errand.end()
-            tally, caller = association.tally, association.caller
-            if (tally.stored or tally.held) and not tally.refused_to_store:
-                self._rejections.succeeded(ServiceKind.STORE, caller.ae_title, caller.address)
-            if association.upper_layer.violation:
-                self._note_violation(association, caller)
+            self._notes.ended(association, is_released=is_released, is_silent=is_silent, is_idle=is_idle)
+            self._notes.violation(association, association.caller, self._listening.reachable_tls_port)
             association.audit.ended(ending)
-        who, stored = f"{caller}{user_of(caller)}", association.tally.summary(began)
+        who, stored = f"{association.caller}{user_of(association.caller)}", association.tally.summary(began)
         log.info("Association with %s %s: %s (ID %s)", who, ending, stored, association.audit.correlation_id)
-
-
-def _counted_as(caller: Caller) -> str:
-    """Return the peer whose limit an Association counts for; empty for a known caller, which has no such limit."""
-    return "" if caller.is_known else peer_of(caller.address)
 
 
 def _most_threads(listening: ListenSettings) -> int:

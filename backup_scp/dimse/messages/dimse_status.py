@@ -17,6 +17,7 @@ from backup_scp.errors import (
     Invalid,
     InvalidActionInformation,
     InvalidDataSet,
+    InvalidIdentifier,
     MatchesUncounted,
     MoveDestinationUnknown,
     NotAuthorised,
@@ -225,6 +226,9 @@ _FIXES: tuple[tuple[type[BackupSCPError], str], ...] = (
     (ArchiveUnavailable, "backup-scp check says what is wrong with the archive"),
     (IndexUnavailable, "backup-scp check says what is wrong with the index"),
     (InvalidDataSet, "the sender's images contradict themselves: report this sentence to its manufacturer"),
+    (InvalidIdentifier, "the viewer asks for what DICOM does not allow: choose another query model or level there"),
+    (InvalidActionInformation, "report this sentence to the maker of the console"),
+    (ResourceLimitation, "let it ask again later"),
 )
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
+from backup_scp.dicom.uid_names import uid_name
 from backup_scp.dimse.association.access import printable
 from backup_scp.dimse.association.association import Association, AssociationEnded, Context, Interrupted
 from backup_scp.dimse.messages.command_set import CommandSet, Field, response
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 _SHORTEST_PENDING_S = 0.1  # the standard leaves this to us, PS3.4 C.4.2.3.1
 _LONGEST_PENDING_S = 4.0  # requestors give up after about 30 s without a response
+_WITHOUT_ROLES = "set get_without_roles = true in [node], as Horos needs, or let the viewer use C-MOVE"
 _GRACE_S = 0.3  # lets a nearly finished sub-operation complete after a C-CANCEL
 
 
@@ -71,7 +73,9 @@ class SameAssociation:
     ) -> None:
         self.name = association.caller.ae_title
         self.sent: Counter[tuple[str, str]] = Counter()
-        contexts = (each for each in association.contexts.values() if each.peer_is_scp or without_roles)
+        contexts = [each for each in association.contexts.values() if each.peer_is_scp or without_roles]
+        proposed = {each.abstract_syntax for each in association.contexts.values()}
+        self._without_role = proposed - {each.abstract_syntax for each in contexts}
         self._scu = StorageSCU(association, contexts, priority=priority, sent=self.sent, waiting=waiting)
 
     def __enter__(self) -> Self:
@@ -86,6 +90,9 @@ class SameAssociation:
 
     def send(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> str | None:
         """See ``ports.Destination``."""
+        if held.sop_class_uid in self._without_role:
+            reason = f"{self.name} proposes {uid_name(held.sop_class_uid)} without the SCP role that C-GET needs"
+            raise InstanceRefused(reason, fix=_WITHOUT_ROLES)
         return self._scu.store(file, held, meanwhile)
 
 
@@ -98,8 +105,8 @@ class RetrieveOperation:
     ----------
     is_cancelled
         Whether a C-CANCEL ended it.
-    not_taken
-        Why the destination refused an instance, for the first one; empty when it refused none.
+    refusal
+        Why the destination did not take an instance, for the first one; None when it took all.
     """
 
     def __init__(
@@ -120,7 +127,7 @@ class RetrieveOperation:
         self._is_concluded = not held  # nothing to send: only the final response
         self._to: Party | None = None
         self.is_cancelled = False
-        self.not_taken = ""
+        self.refusal: DestinationUnavailable | InstanceRefused | None = None
 
     @property
     def has_sent(self) -> bool:
@@ -259,7 +266,7 @@ class RetrieveOperation:
         self._counts[outcome.status] += 1
         self._first_reason = self._first_reason or outcome.reason
         if isinstance(outcome.cause, (DestinationUnavailable, InstanceRefused)):
-            self.not_taken = self.not_taken or outcome.reason
+            self.refusal = self.refusal or outcome.cause
         if outcome.status is Delivery.FAILED:
             self._failed.append(outcome.held.sop_instance_uid)
 

@@ -8,7 +8,10 @@ from backup_scp.dicom.query.identifier import Identifier
 from backup_scp.dicom.query.information_model import MODELS, NOTHING, Query, read_retrieve
 from backup_scp.dimse.association.access import AccessPolicy, Caller, printable
 from backup_scp.dimse.association.association import Association, Context
+from backup_scp.dimse.association.request_dispatch import note_rejection
 from backup_scp.dimse.messages.command_set import CommandSet, Element
+from backup_scp.dimse.messages.dimse_status import fix_of
+from backup_scp.dimse.scp.destination_fixes import fix_of_destination
 from backup_scp.dimse.scp.retrieve_operation import RetrieveOperation, Retriever, SameAssociation
 from backup_scp.dimse.scu.storage_scu import MEDIUM_PRIORITY, MoveOriginator
 from backup_scp.errors import IndexUnavailable, MatchesUncounted, MoveDestinationUnknown
@@ -130,7 +133,7 @@ class RetrieveSCP:
         with operation.keeps_telling():
             with self._open_destination(remote, originator, operation.look_up, ae_title) as destination:
                 self._run(operation, held, destination)
-                self._record(operation, remote)
+                self._record_destination(operation, remote)
                 if operation.is_cancelled:  # do not wait for the release of the Association with the destination
                     operation.conclude(destination.sent, where)
                     return
@@ -140,16 +143,25 @@ class RetrieveSCP:
         others = others_of(self._archive, self._seen_by(operation.association.caller.scope))
         operation.run(self._archive, self._record_damage, others, held, destination)
 
-    def _record(self, operation: RetrieveOperation, remote: RemoteAE) -> None:
-        """Record whether the destination took the images."""
-        caller = operation.association.caller
-        if operation.not_taken:
-            fix = f"is {remote.ae_title} on, and has it room? backup-scp check tries to reach it"
-            self._rejections.rejected(
-                ServiceKind.DESTINATION, caller.ae_title, remote.ae_title, caller.address, operation.not_taken, fix
-            )
+    def _record_destination(self, operation: RetrieveOperation, remote: RemoteAE) -> None:
+        """Record whether the Move Destination took the images."""
+        caller, refusal = operation.association.caller, operation.refusal
+        if refusal is not None:
+            facts = (ServiceKind.DESTINATION, caller.ae_title, remote.ae_title, caller.address)
+            self._rejections.rejected(*facts, str(refusal), fix_of_destination(remote, refusal))
         elif operation.has_sent:
             self._rejections.succeeded(ServiceKind.DESTINATION, remote.ae_title, "")
+        self._rejections.succeeded(ServiceKind.RETRIEVE, caller.ae_title, caller.address)
+
+    def _record_requestor(self, operation: RetrieveOperation) -> None:
+        """Record whether the requestor of a C-GET took the images."""
+        caller, refusal = operation.association.caller, operation.refusal
+        if refusal is None:
+            self._rejections.succeeded(ServiceKind.RETRIEVE, caller.ae_title, caller.address)
+            return
+        called = operation.association.called_ae_title
+        fix = fix_of(refusal) or f"let {printable(caller.ae_title)} propose this, or use C-MOVE"
+        note_rejection(self._rejections, ServiceKind.RETRIEVE, caller, called, str(refusal), fix)
 
     def _get(self, operation: RetrieveOperation, _query: Query, held: Sequence[StoredVersion]) -> None:
         destination = SameAssociation(
@@ -161,6 +173,7 @@ class RetrieveSCP:
         operation.report_beginning(held)
         with operation.keeps_telling():
             self._run(operation, held, destination)
+            self._record_requestor(operation)
             operation.conclude(destination.sent)
 
 

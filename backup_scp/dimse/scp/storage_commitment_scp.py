@@ -38,14 +38,14 @@ class StorageCommitmentSCP:
         self._commitment = commitment
         self._reader = reader
 
-    def serve(self, association: Association, context: Context, command: CommandSet) -> str | None:
+    def serve(self, association: Association, context: Context, command: CommandSet) -> tuple[str, str] | None:
         """Answer one N-ACTION-RQ: success when the request is durable (PS3.4 J.3.2.1.3)."""
         wrong = _wrong_in(command)
         if wrong is not None:
             status, comment = wrong
             association.skip_data_set()
             association.send(context.context_id, response(command, status, comment=comment))
-            return comment
+            return comment, "report this sentence to the maker of the console"
         number = self._request(association, context)
         association.send(context.context_id, response(command, SUCCESS))
         if not isinstance(association.errand, SameAssociationReporter):

@@ -91,7 +91,7 @@ class _NoRecords:
     ) -> bool:
         return True
 
-    def succeeded(self, service: ServiceKind, ae_title: str, address: str) -> None:
+    def succeeded(self, service: ServiceKind, ae_title: str, address: str, about: str = "") -> None:
         pass
 
 

@@ -10,7 +10,7 @@ from backup_scp.dimse.association.negotiation import NATIVE, STORAGE_COMMITMENT
 from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, encode
 from backup_scp.dimse.messages.commitment_data_sets import event_information, event_type
 from backup_scp.dimse.messages.dimse_status import is_warning
-from backup_scp.errors import DestinationUnavailable, InvalidDataSet
+from backup_scp.errors import DestinationUnavailable, DestinationUnreachable, InvalidDataSet, NothingAccepted
 from backup_scp.ports import Commitment, RemoteAE
 from backup_scp.services.commitment import RenewLease
 
@@ -48,7 +48,7 @@ class EventReporter:
         if remote is None:
             raise DestinationUnavailable(
                 f"{printable(requester.ae_title)} at {requester.address} has no address for reports: "
-                f"{self._policy.fix_for(requester.ae_title)}, with the port where it listens"
+                f"{self._policy.fix_for(requester.ae_title, requester.address)}, with the port where it listens"
             )
         local = dataclasses.replace(self._local, ae_title=commitment.request.called_ae_title or self._local.ae_title)
         association = _associate(local, remote)
@@ -66,15 +66,34 @@ class EventReporter:
 
 
 def _associate(local: LocalAE, remote: RemoteAE) -> Association:
-    return Association.request_from(
-        local=local,
-        called=remote.ae_title,
-        host=remote.host,
-        port=remote.commitment_port or remote.port,
-        contexts=[(STORAGE_COMMITMENT, TRANSFER_SYNTAXES)],
-        tls=remote.tls,
-        as_scp=[STORAGE_COMMITMENT],
-    )
+    port = remote.commitment_port or remote.port
+    try:
+        return Association.request_from(
+            local=local,
+            called=remote.ae_title,
+            host=remote.host,
+            port=port,
+            contexts=[(STORAGE_COMMITMENT, TRANSFER_SYNTAXES)],
+            tls=remote.tls,
+            as_scp=[STORAGE_COMMITMENT],
+        )
+    except DestinationUnreachable as error:
+        raise DestinationUnreachable(*unreachable_for_reports(remote, error)) from None
+    except NothingAccepted:
+        raise NothingAccepted(
+            f"{remote.ae_title} at {remote.host}:{port} takes no Storage Commitment reports there; set commitment_port "
+            f"of [[remote]] {remote.name} to the port at which it waits for them"
+        ) from None
+
+
+def unreachable_for_reports(remote: RemoteAE, error: DestinationUnreachable) -> tuple[str, str, str]:
+    """Return sentence, reason and fix for an AE that cannot be told what is committed."""
+    port = remote.commitment_port or remote.port
+    fix = f"open port {port} in the firewall of {remote.ae_title}"
+    if not remote.commitment_port:
+        fix += f"; if it waits for reports at another one, set commitment_port of [[remote]] {remote.name}"
+    where = f"Storage Commitment port {port} of {remote.ae_title} at {remote.host}"
+    return f"{where} cannot be reached: {error.reason}; {fix}", error.reason, fix
 
 
 def _send(association: Association, commitment: Commitment, ae_title: str) -> None:

@@ -62,9 +62,16 @@ _REASONS = (
     "Unexpected PDU parameter",
     "Invalid PDU parameter value",
 )
+RELEASED = "released"
+"""How an Association ended that its requestor has released."""
+
 _TLS_HANDSHAKE = b"\x16\x03"  # type and major version of a TLS record
 _PROXY_1 = b"PROXY "
 _HTTP = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
+_OTHERS = (
+    (b"\x0bMSH", "HL7, and this port speaks DICOM"),
+    (b"SSH-", "SSH, and this port speaks DICOM"),
+)
 _LONGEST_CONTROL_PDU = 1 << 18  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
 LONGEST_P_DATA = 1 << 26  # longer than what we offer, for senders that ignore it; but no PDU may last for days
 _LINGER_S = 5.0
@@ -158,7 +165,7 @@ class AssociationControl(BufferedSocket, StateMachine):
         how = self._aborted or "lost"
         if self.state == AWAITING_LOCAL_RELEASE:
             self.happen(RELEASE_RESPONSE)
-            how = "released"
+            how = RELEASED
         elif self.is_over:
             how = "aborted here, the peer broke the protocol"
         return how
@@ -264,6 +271,8 @@ def _named(header: bytes) -> str:
         return "a header of the PROXY protocol, and its address is not one of proxies"
     if header.startswith(_HTTP):
         return "HTTP, and this port speaks DICOM"
+    if other := next((said for begin, said in _OTHERS if header.startswith(begin)), ""):
+        return other
     pdu_type, length = PDU_HEADER.unpack(header)
     return f"a PDU of type 0x{pdu_type:02X} with {length} bytes"
 

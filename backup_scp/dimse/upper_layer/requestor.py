@@ -33,8 +33,9 @@ from backup_scp.dimse.upper_layer.codecs import (
 from backup_scp.dimse.upper_layer.data_transfer import UpperLayer
 from backup_scp.dimse.upper_layer.local_ae import LocalAE
 from backup_scp.dimse.upper_layer.named_site import is_answered, with_site
+from backup_scp.dimse.upper_layer.reachability import TRANSIENT, why_rejected, why_unreachable
 from backup_scp.dimse.upper_layer.state_table import CONNECTION_OPENED, PDU_EVENTS
-from backup_scp.dimse.upper_layer.tls import tls_reason
+from backup_scp.dimse.upper_layer.tls_faults import why_not_trusted
 from backup_scp.dimse.upper_layer.tls_socket import Secured, SecuredSocket
 from backup_scp.dimse.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
 from backup_scp.dimse.upper_layer.variable_items import without_unknown_items
@@ -42,12 +43,12 @@ from backup_scp.errors import (
     DestinationBusy,
     DestinationRefuses,
     DestinationUnavailable,
+    DestinationUnreachable,
     NothingAccepted,
     SiteNotTaken,
 )
 
 _ACCEPTANCE, _REJECTION = 0x02, 0x03  # PDU types, PS3.8 9.3.3 and 9.3.4
-_REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
 _NO_SOCKET = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _BRING = "this node brings for clinic {}: add it to brings_sites of this node's [[remote]] there"
 _REMEMBERED = 16  # requests and answers, of 256 KiB at most, since ``association_control`` reads no longer PDU
@@ -184,7 +185,7 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
             raise NothingAccepted(f"{where} accepts none of the SOP Classes and Transfer Syntaxes")
         layer.refuse("an A-ASSOCIATE-AC that cannot be decoded")
     elif pdu is not None:
-        rejection = _rejection(pdu, where)
+        rejection = _rejection(pdu, where, asked)
         if rejection is not None:
             layer.rejected()
             if asked.as_site and isinstance(rejection, DestinationRefuses):
@@ -192,7 +193,8 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
             raise rejection
         layer.refuse("an A-ASSOCIATE-RJ with values that PS3.8 does not allow")
     layer.abort()
-    raise DestinationUnavailable(f"{where} did not answer the association request")
+    hint = "; it may not accept our certificate: let it trust the CA of [tls] certificate" if proposal.tls else ""
+    raise DestinationUnavailable(f"{where} did not answer the association request{hint}")
 
 
 def _connected(proposal: Proposal, where: str) -> socket.socket:
@@ -210,7 +212,7 @@ def _connected(proposal: Proposal, where: str) -> socket.socket:
         if error.errno in _NO_SOCKET:
             sentence = f"{proposal.called}: no socket can be opened here ({error.strerror})"
             raise DestinationUnavailable(sentence) from None
-        raise _unreachable(where) from None
+        raise _unreachable(where, error, local) from None
     connection = bare
     try:
         bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -219,16 +221,17 @@ def _connected(proposal: Proposal, where: str) -> socket.socket:
             Secured(secured).do_handshake(local.timing.connect_s)
     except ssl.SSLError as error:
         connection.close()
-        sentence = f"{where}: no TLS was agreed on ({tls_reason(error)}); compare its certificate with ca in [tls]"
-        raise DestinationRefuses(sentence) from None
-    except OSError:
+        reason, fix = why_not_trusted(error)
+        raise DestinationRefuses(f"{where}: TLS failed, {reason}; {fix}") from None
+    except OSError as error:
         connection.close()
-        raise _unreachable(where) from None
+        raise _unreachable(where, error, local) from None
     return connection
 
 
-def _unreachable(where: str) -> DestinationUnavailable:
-    return DestinationUnavailable(f"{where} cannot be reached; check host, port and that machine's firewall")
+def _unreachable(where: str, error: OSError, local: LocalAE) -> DestinationUnreachable:
+    reason, fix = why_unreachable(error, local.timing.connect_s)
+    return DestinationUnreachable(f"{where} cannot be reached: {reason}; {fix}", reason, fix)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -292,15 +295,15 @@ def _of_implementation(item: object) -> str:
     return ""
 
 
-def _rejection(encoded: bytes, where: str) -> DestinationUnavailable | None:
+def _rejection(encoded: bytes, where: str, asked: _Asked) -> DestinationUnavailable | None:
     """Turn an A-ASSOCIATE-RJ into an error (PS3.8 9.3.4); None when its values are not defined."""
     try:
         pdu = A_ASSOCIATE_RJ()
         pdu.decode(encoded)
-        answer = pdu.to_primitive()
-        rejected = f"{where} rejected the association ({answer.result_str}: {answer.reason_str})"
+        said, fix = why_rejected(pdu, asked.calling, asked.called)
     except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
         return None
-    if answer.result == _REJECTED_TRANSIENT:
-        return DestinationBusy(f"{rejected}; try again later")
-    return DestinationRefuses(f"{rejected}; check both AE titles there")
+    is_transient = pdu.result == TRANSIENT
+    return (DestinationBusy if is_transient else DestinationRefuses)(
+        f"{where} rejected the association ({said}); {fix}"
+    )

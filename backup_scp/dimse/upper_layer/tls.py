@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from backup_scp.dimse.upper_layer.tls_faults import tls_reason
 from backup_scp.errors import InvalidSettings
 from backup_scp.machine import clock
 
@@ -168,31 +169,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return tls_reason(error)
     return getattr(error, "strerror", None) or str(error)
-
-
-def tls_reason(error: ssl.SSLError) -> str:
-    """Return OpenSSL's reason, without its source lines."""
-    return (error.reason or "no more is known").lower().replace("_", " ")
-
-
-def why_not_secured(error: ssl.SSLError) -> tuple[str, str]:
-    """Return why a handshake with a caller failed, and what to do."""
-    reason = tls_reason(error)
-    for words, (what, fix) in _WHY.items():
-        if words in reason:
-            return what, fix
-    return f"no TLS was agreed on ({reason})", "compare the TLS settings of both sides"
-
-
-_WHY = {
-    "unsupported protocol": ("it offers no TLS 1.2 or newer", "switch on TLS 1.2 or 1.3 there"),
-    "no shared cipher": ("it offers no cipher suite of BCP 195", "switch on ECDHE with AES-GCM there"),
-    "http request": ("it does not speak DICOM", "connect a DICOM node to this port"),
-    "wrong version number": ("it does not speak TLS", "switch on TLS there, or let it call the port without"),
-    "peer did not return a certificate": ("it shows no certificate", "give it one of the CA in [tls] ca"),
-    "certificate verify failed": (
-        "its certificate is not from our CA, or has expired",
-        "give it one of the CA in [tls] ca",
-    ),
-    "alert": ("it does not accept our certificate", "let it trust the CA of [tls] certificate"),
-}

@@ -24,7 +24,11 @@ _WHAT = {
     ServiceKind.RETRIEVE: "retrieve refused",
     ServiceKind.COMMITMENT: "Storage Commitment refused",
     ServiceKind.DESTINATION: "images did not arrive at",
+    ServiceKind.CONTEXT: "service refused",
+    ServiceKind.RELEASE: "Association left open",
+    ServiceKind.PROOF: "images not committed",
 }
+_NEVER_URGENT = frozenset({ServiceKind.DESTINATION, ServiceKind.CONTEXT, ServiceKind.RELEASE})  # images came in
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_. -]")
 
 
@@ -50,7 +54,7 @@ def refused(rejections: Sequence[Rejection], settings: Settings, now: datetime) 
 def _is_urgent(rejection: Rejection, settings: Settings, now: datetime) -> bool:
     if rejection.service is ServiceKind.STORE:
         return True
-    if rejection.service is ServiceKind.DESTINATION or now - rejection.last_at > _RECENT:
+    if rejection.service in _NEVER_URGENT or now - rejection.last_at > _RECENT:
         return False
     if rejection.service is ServiceKind.ASSOCIATION and rejection.calling_ae_title.strip():
         return True
