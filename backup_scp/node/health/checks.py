@@ -35,7 +35,8 @@ def checks(settings: Settings) -> Iterator[Finding]:
         yield _web(settings, state)
         yield from openid_connect(settings, _web_port(state))
     if settings.tls_files is not None or settings.web_tls_files is not None:
-        troubles = surroundings.certificate_troubles(settings, clock.now())
+        states = surroundings.certificate_states(settings, clock.now())
+        troubles = [state.trouble for state in states if state.trouble]
         yield from (_act("certificate", trouble) for trouble in troubles)
         if not troubles:
             yield _ok("certificate", "certificate and key can be used")

@@ -113,8 +113,9 @@ def _storing(facts: NodeFacts) -> Iterator[Finding]:
         yield _note("staging", f"{left} came just before a node died: its next start adds them", START)
     if facts.closed_folders:
         yield closed_folders(facts.settings, facts.node, facts.closed_folders)
-    for sentence in facts.certificates:
-        yield _act("certificate", sentence, subject=sentence.partition(" ")[0])  # [tls] or [web]
+    for one in facts.certificates:
+        if one.trouble:
+            yield _act("certificate", one.trouble, subject=one.section)
 
 
 def closed_folders(settings: Settings, state: NodeState, closed: list[str]) -> Finding:

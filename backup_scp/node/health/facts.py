@@ -11,6 +11,7 @@ from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
 from backup_scp.node.health import surroundings
 from backup_scp.node.health.silence_findings import look_for_silences
+from backup_scp.node.health.surroundings import CertificateState
 from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, require_archive, require_owner
 from backup_scp.node.run_record import NodeState, look
@@ -101,7 +102,7 @@ class NodeFacts:
     closed_folders
         Folders of the archive that belong to another user than the node's.
     certificates
-        What is wrong with the certificates of ``[tls]`` and ``[web]``.
+        The state of the certificates of ``[tls]`` and ``[web]``.
     alert_troubles
         Why a channel takes no alert, by its name.
     told
@@ -118,7 +119,7 @@ class NodeFacts:
     left_by_a_crash: int
     refusing: str
     closed_folders: list[str]
-    certificates: list[str]
+    certificates: list[CertificateState]
     alert_troubles: dict[str, ChannelTrouble] = field(default_factory=dict)
     told: list[SentAlert] = field(default_factory=list)
 
@@ -166,7 +167,7 @@ def gather(settings: Settings, opened: OpenStores | None = None, *, counts: bool
         left_by_a_crash=left,
         refusing=refusing,
         closed_folders=surroundings.closed_folders(settings, state),
-        certificates=surroundings.certificate_troubles(settings, at),
+        certificates=surroundings.certificate_states(settings, at),
         alert_troubles=alerts.troubles,
         told=alerts.sent[: -_LAST_TOLD - 1 : -1],
     )

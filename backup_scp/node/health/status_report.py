@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from backup_scp.node.health.facts import NodeFacts
 from backup_scp.node.health.finding import Finding, needs_a_person
+from backup_scp.node.health.surroundings import CertificateState
 from backup_scp.node.run_record import NodeState
 from backup_scp.ports import (
     CopyState,
@@ -75,6 +76,8 @@ class Status:
         Consoles that have been silent for longer than their habit.
     received_in_future
         How many images are dated in the future: the clock was wrong then, or is now.
+    certificates
+        When the certificates of [tls] and [web] end, and what is wrong with them.
     told
         The last messages of [alerts] that were taken, the newest first; 5 at most.
     """
@@ -101,6 +104,7 @@ class Status:
     drills: list[DrillResult]
     silences: list[Silence]
     received_in_future: int
+    certificates: list[CertificateState]
     told: list[SentAlert]
 
 
@@ -130,5 +134,6 @@ def status_of(found: NodeFacts, listed: list[Finding]) -> Status:
         drills=known.drills if known else [],
         silences=known.silences if known else [],
         received_in_future=known.clock_doubt.images if known else 0,
+        certificates=found.certificates,
         told=found.told,
     )

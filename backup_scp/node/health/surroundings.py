@@ -8,6 +8,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -109,14 +110,33 @@ def port_trouble(host: str, port: int) -> str:
     return ""
 
 
-def certificate_troubles(settings: Settings, now: datetime) -> list[str]:
-    """Return what is wrong with the certificates of ``[tls]`` and ``[web]`` (files, key, dates)."""
+@dataclass(frozen=True, slots=True)
+class CertificateState:
+    """The certificates of one section of the settings.
+
+    Attributes
+    ----------
+    section
+        Its name, such as ``[tls]``.
+    ends_at
+        When the first of them ends; null when they cannot be used, or have ended.
+    trouble
+        What is wrong with them, in a sentence; empty when nothing is.
+    """
+
+    section: str
+    ends_at: datetime | None
+    trouble: str = ""
+
+
+def certificate_states(settings: Settings, now: datetime) -> list[CertificateState]:
+    """Look at the certificates of ``[tls]`` and ``[web]`` (files, key, dates)."""
     sections = {"[tls]": settings.tls_files, "[web]": settings.web_tls_files if settings.web.enabled else None}
     named = {files: section for section, files in reversed(sections.items()) if files}  # the same files once
-    return [trouble for files, section in reversed(named.items()) if (trouble := _trouble_of(section, files, now))]
+    return [_state_of(section, files, now) for files, section in reversed(named.items())]
 
 
-def _trouble_of(section: str, files: tuple[Path, Path, Path | None], now: datetime) -> str:
+def _state_of(section: str, files: tuple[Path, Path, Path | None], now: datetime) -> CertificateState:
     from backup_scp.dimse.upper_layer.tls import Credentials, acceptor_context, first_end
 
     credentials = Credentials(*files, section=section)
@@ -124,10 +144,11 @@ def _trouble_of(section: str, files: tuple[Path, Path, Path | None], now: dateti
         acceptor_context(credentials)
         until, which = first_end(credentials)
     except InvalidSettings as error:
-        return str(error)
-    if until - now < _EXPIRES_SOON:
-        return f"{which} is valid until {until:%Y-%m-%d} only: renew it (backup-scp tls renew, if tls init made it)"
-    return ""
+        return CertificateState(section, None, str(error))
+    if until - now >= _EXPIRES_SOON:
+        return CertificateState(section, until)
+    renew = "renew it (backup-scp tls renew, if tls init made it)"
+    return CertificateState(section, until, f"{which} is valid until {until:%Y-%m-%d} only: {renew}")
 
 
 def log_trouble(settings: Settings) -> str:

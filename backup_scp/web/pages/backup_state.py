@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from backup_scp.ports import CopyState, DrillResult, Holdings, Rejection, Task
+from backup_scp.ports import CopyState, DrillResult, Holdings, OwedReports, Rejection, Task
 from backup_scp.watch.alert_state import SentAlert
 from backup_scp.watch.forecast import Forecast
 
@@ -33,6 +33,8 @@ class StateFinding(Struct, frozen=True):
     sentence: str
     fix: str = ""
     can_wait: bool = False
+    aspect: str = ""
+    subject: str = ""
 
     @property
     def sign(self) -> Sign:
@@ -42,6 +44,20 @@ class StateFinding(Struct, frozen=True):
         return Sign.NOW if self.what in _AT_ONCE and not self.can_wait else Sign.SOON
 
 
+class StateMaintenance(Struct, frozen=True):
+    """The thread that looks after the archive."""
+
+    alive: bool = True
+    active_at: datetime | None = None
+
+
+class StateCertificate(Struct, frozen=True):
+    """The certificates of one section of the settings."""
+
+    section: str
+    ends_at: datetime | None
+
+
 class StateRecord(Struct, frozen=True):
     """The run of the node."""
 
@@ -49,6 +65,9 @@ class StateRecord(Struct, frozen=True):
     since: datetime
     ae_title: str
     web_trouble: str = ""
+    process: int | None = None
+    listening: bool = True
+    maintenance: StateMaintenance = StateMaintenance()
 
 
 class StateNode(Struct, frozen=True):
@@ -73,6 +92,8 @@ class BackupState(Struct, frozen=True):
     tasks: dict[str, Task] = {}
     copies: list[CopyState] = []
     drills: list[DrillResult] = []
+    commitments: list[OwedReports] = []
+    certificates: list[StateCertificate] = []
     told: list[SentAlert] = []
 
     @property

@@ -52,10 +52,11 @@ class ConsoleDay:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleDays:
-    """The last weeks of one console, the oldest day first."""
+    """The last weeks of one console, the oldest day first, and when its last image came."""
 
     name: str
     days: list[ConsoleDay]
+    last_at: datetime
 
     @property
     def most(self) -> float:
@@ -95,10 +96,12 @@ class IntakeCalendar:
 def console_days(arrivals: Iterable[FirstArrival], today: date) -> list[ConsoleDays]:
     """Count arrivals by console and day, and compare each day with its habit."""
     counts: dict[str, Counter[date]] = defaultdict(Counter)
+    last: dict[str, datetime] = {}
     for arrival in arrivals:
+        last[arrival.console] = max(last.get(arrival.console, arrival.last_at), arrival.last_at)
         counts[arrival.console][arrival.at.astimezone().date()] += 1
     busiest = sorted(counts.items(), key=lambda item: (-item[1].total(), item[0]))[:_MOST_CONSOLES]
-    return [ConsoleDays(name, _shown(count, today)) for name, count in busiest]
+    return [ConsoleDays(name, _shown(count, today), last[name]) for name, count in busiest]
 
 
 def _shown(count: Mapping[date, int], today: date) -> list[ConsoleDay]:

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from backup_scp.services.permissions import Right
 from backup_scp.web.pages.calendar_drawing import drawing
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame, texts_of
 from backup_scp.web.pages.page_route import PageRoute
-from backup_scp.web.pages.prometheus_text import CONTENT_TYPE, metrics_of
 from backup_scp.web.pages.state_feed import StateSnapshot
 from backup_scp.web.pages.work_progress import copy_work
 
@@ -26,9 +25,12 @@ def state_page(request: Request, frame: PageFrame) -> Response:
     return frame.page(request, "state.html", **values)
 
 
-def metrics(_request: Request, frame: PageFrame) -> Response:
+def metrics(request: Request, frame: PageFrame) -> Response:
     """Show it as Prometheus reads it."""
-    return PlainTextResponse(metrics_of(frame.feed.now()), headers=HEADERS | _NO_STORE, media_type=CONTENT_TYPE)
+    from backup_scp.web.pages.prometheus_text import metrics_of  # its library, which others do not need
+
+    text, media_type = metrics_of(frame.feed.now(), frame.sources.remotes, request.headers.get("accept", ""))
+    return Response(text, headers=HEADERS | _NO_STORE, media_type=media_type)
 
 
 async def events(request: Request, frame: PageFrame) -> Response:

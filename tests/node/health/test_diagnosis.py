@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.dimse.association.access import ADD_REMOTE
+from backup_scp.node.health.surroundings import CertificateState
 from backup_scp.node.run_record import Maintenance, NodeState
 from backup_scp.node.settings import Settings, load
 from backup_scp.ports import ClockDoubt, DiskFault, MassChange, OwedReports, Rejection, Requester, ServiceKind, Task
@@ -31,7 +32,11 @@ ACT = {
     "stuck": ({"record": {"maintenance": Maintenance(True, NOW - timedelta(hours=2))}}, "makes no progress", "drive"),
     "maintenance waits": ({"record": {"maintenance": Maintenance(True, NOW, "The index is gone")}}, "is gone", "check"),
     "refusing": ({"refusing": "Archive full"}, "NOTHING CAN BE STORED NOW. Archive full", "check"),
-    "certificate": ({"certificates": ["[tls] certificate has expired"]}, "expired", ""),
+    "certificate": (
+        {"certificates": [CertificateState("[tls]", None, "[tls] certificate has expired")]},
+        "expired",
+        "",
+    ),
     "index": ({"index_trouble": "The server does not answer", "known": None}, "does not answer", ""),
     "damage": ({"known": {"holdings": replace(HOLDINGS, damaged=2)}}, "DAMAGED: 2 images", "send them again"),
     "storm": ({"known": {"storms": [MassChange("", "DR1", 40, 50, LONG_AGO)]}}, "ALARM", ""),

@@ -17,7 +17,7 @@ from backup_scp.certificates.authority import new_authority, new_key, pem_of
 from backup_scp.machine.folders import try_to_write
 from backup_scp.node.health import surroundings
 from backup_scp.node.health.surroundings import (
-    certificate_troubles,
+    certificate_states,
     closed_folders,
     log_trouble,
     port_trouble,
@@ -152,13 +152,17 @@ class TestCertificates:
         return issued
 
     def said(self, settings) -> str:
-        return "\n".join(certificate_troubles(settings, datetime.now(UTC)))
+        return "\n".join(one.trouble for one in certificate_states(settings, datetime.now(UTC)) if one.trouble)
 
     def test_none(self, settings_of):
         assert self.said(settings_of()) == ""
 
     def test_one_that_is_valid(self, issued):
-        assert self.said(issued()) == ""
+        settings = issued()
+        assert self.said(settings) == ""
+        (one,) = certificate_states(settings, datetime.now(UTC))
+        assert one.section == "[tls]"
+        assert one.ends_at is not None
 
     @pytest.mark.parametrize(
         ("before", "after", "words"),

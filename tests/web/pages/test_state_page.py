@@ -1,4 +1,4 @@
-"""The state of the backup: the same as ``status --json``, as a picture, as events and for Prometheus."""
+"""The state of the backup: the same as ``status --json``, as a picture and as events."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from backup_scp.watch.alert_state import AlertFile, SentAlert
 from backup_scp.web.pages import intake_calendar, state_feed
 from backup_scp.web.pages.backup_state import BackupState, Sign, StateFinding, StateNode
 from backup_scp.web.pages.intake_calendar import DayKind, console_days
-from backup_scp.web.pages.prometheus_text import metrics_of
-from backup_scp.web.pages.state_feed import StateFeed, StateSnapshot
+from backup_scp.web.pages.state_feed import StateFeed
 from tests.processes import wait_until
 from tests.samples import dx, encode
 
@@ -253,22 +252,3 @@ class TestFeed:
             return number
 
         assert asyncio.run(watch()) == 1
-
-
-class TestMetrics:
-    def test_each_line_can_be_read(self, pages, stored):
-        stored.put(encode(dx()), remote='a"b\\c\nd')
-        answer = pages.get("/metrics")
-        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-        lines = answer.text.splitlines()
-        sample = re.compile(r'backup_scp_\w+(\{(\w+="([^"\\\n]|\\.)*",?)*\})? -?[\d.e+]+')
-        assert [line for line in lines if not line.startswith("#") and not sample.fullmatch(line)] == []
-        assert "backup_scp_sign 2" in lines
-        assert "backup_scp_instances 1" in lines
-
-    def test_the_same_labels_come_once(self):
-        one = Rejection(ServiceKind.STORE, "A", "B", "192.0.2.9", "first", "", 2, NOW)
-        other = Rejection(ServiceKind.STORE, "A", "B", "192.0.2.9", "second", "", 3, NOW)
-        text = metrics_of(StateSnapshot(NOW, state(rejections=[one, other])))
-        assert text.count("backup_scp_refused{") == 1
-        assert 'service="store"} 5' in text

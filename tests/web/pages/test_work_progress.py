@@ -82,7 +82,8 @@ def test_the_page_and_prometheus_show_it(make_pages):
     assert '<progress class="work" max="100" value="40" aria-label="drive"' in text
     assert "250 of 1,000 images, 25 %" in text
     work = {"recovery": WorkProgress("recovery", 250, 1000, 5.0, at(60))}
-    lines = metrics_of(replace(StateSnapshot(NOW, whole), work=work)).splitlines()
-    assert 'backup_scp_work_done{work="recovery"} 250' in lines
-    assert 'backup_scp_work_total{work="recovery"} 1000' in lines
-    assert f'backup_scp_work_ready_timestamp_seconds{{work="recovery"}} {at(60).timestamp()}' in lines
+    lines = metrics_of(replace(StateSnapshot(NOW, whole), work=work))[0].decode().splitlines()
+    assert 'backup_scp_work_done{work="recovery"} 250.0' in lines
+    assert 'backup_scp_work_images{work="recovery"} 1000.0' in lines
+    ready = "backup_scp_work_ready_timestamp_seconds{"
+    assert [float(line.split()[-1]) for line in lines if line.startswith(ready)] == [at(60).timestamp()]
