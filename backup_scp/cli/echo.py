@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import print_json, say
-from backup_scp.errors import InvalidSelection
-
-if TYPE_CHECKING:
-    from backup_scp.node.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +43,13 @@ def echo(
     """Test whether a remote AE answers (C-ECHO)."""
     settings = settings_of(context, config)
     from backup_scp.node import remote_aes
+    from backup_scp.node.health.remote_checks import chosen_remote
 
-    ae_title, host, port, tls = _address(settings, ae)
+    remote = chosen_remote(settings, ae)
     began = time.monotonic()
-    remote_aes.echo(settings, ae_title, host, port, tls=tls)
+    remote_aes.echo(settings, remote.ae_title, remote.host, remote.port, tls=remote.tls)
     milliseconds = round(1000 * (time.monotonic() - began))
     if json:
-        print_json(Echoed(ae_title, host, port, milliseconds))
+        print_json(Echoed(remote.ae_title, remote.host, remote.port, milliseconds))
     else:
-        say(f"{ae_title} at {host}:{port} answers ({milliseconds} ms)")
-
-
-def _address(settings: Settings, ae: str) -> tuple[str, str, int, bool]:
-    from backup_scp.node import remote_aes
-
-    remote = remote_aes.find_remote(settings, ae)
-    if remote is not None:
-        return remote.ae_title, remote.host, remote.port, remote.tls
-    known = ", ".join(r.name for r in settings.remotes) or "none is configured"
-    raise InvalidSelection(f"There is no remote AE {ae} ({known}): add a [[remote]], or write AETITLE@HOST:PORT")
+        say(f"{remote.ae_title} at {remote.host}:{remote.port} answers ({milliseconds} ms)")

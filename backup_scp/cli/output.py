@@ -27,6 +27,7 @@ __all__ = [
     "say",
     "say_list",
     "size",
+    "waits_for",
 ]
 
 LIST_LIMIT = 20
@@ -45,6 +46,12 @@ def say(sentence: str = "") -> None:
 def complain(sentence: str) -> None:
     """Print a line to standard error."""
     print(f"backup-scp: {escape(sentence)}", file=sys.stderr)
+
+
+def waits_for(sentence: str) -> None:
+    """Show on a terminal what the command waits for, in a line that the next call removes; empty for nothing more."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{escape(sentence)}", end="", file=sys.stderr, flush=True)
 
 
 def say_list(lines: Iterable[str], total: int) -> None:

@@ -14,8 +14,8 @@ from msgspec import Struct
 from backup_scp.errors import BackupSCPError, DestinationUnavailable, ResourceLimitation, Unavailable
 from backup_scp.node.copy_places import open_place
 from backup_scp.node.copy_setup import chosen
-from backup_scp.node.health.checks import check_remote
 from backup_scp.node.health.finding import Severity
+from backup_scp.node.health.remote_checks import check_remote
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.place_check import check_place
 from backup_scp.node.settings import Settings
@@ -61,8 +61,12 @@ def carry_out(attempt: Attempt) -> list[PlaceAnswer]:
             for copy in chosen(settings, name):
                 open_place(settings, copy, storage.index)
         return []
-    found = [check_remote(settings, remote) for remote in settings.remotes if remote.name == name]
-    return [PlaceAnswer("C-ECHO", one.sentence, one.severity is not Severity.ACT, one.fix) for one in found]
+    found = [one for remote in settings.remotes if remote.name == name for one in check_remote(settings, remote)]
+    steps = {f"remote {name}": "C-ECHO"}
+    return [
+        PlaceAnswer(steps.get(one.what, one.what), one.sentence, one.severity is not Severity.ACT, one.fix)
+        for one in found
+    ]
 
 
 def run(attempt: Attempt, longest_s: float = LONGEST_S) -> list[PlaceAnswer]:

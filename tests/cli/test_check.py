@@ -12,6 +12,14 @@ from tests.processes import LOOPBACK, free_port
 from tests.samples import dx, encode
 
 
+@pytest.fixture(autouse=True)
+def port(home, monkeypatch):
+    """Use a port that no other node on this computer has."""
+    port = free_port()
+    monkeypatch.setenv("BACKUP_SCP_NODE__PORT", str(port))
+    return port
+
+
 @pytest.fixture
 def files(home):
     """Tell which files and folders there are, and when each changed."""
@@ -92,10 +100,14 @@ def test_a_node_that_does_not_run_is_no_failure(run, kept):
 
 def test_a_node_that_runs_and_does_not_answer(run, stored, node_run, monkeypatch):
     monkeypatch.setenv("BACKUP_SCP_NODE__CONNECT_TIMEOUT_S", "1")
+    monkeypatch.setenv("BACKUP_SCP_NODE__PORT", "11112")
     ran = run("check", "--json")
     assert ran.code == 1
     assert findings(ran)["node"]["severity"] == "act"
     assert findings(ran)["port 11112"]["severity"] == "ok", "it is this very node's"
+    assert "open it in this computer's firewall" in findings(ran)["port 11112"]["sentence"]
+    monkeypatch.setenv("BACKUP_SCP_NODE__HOST", LOOPBACK)
+    assert "firewall" not in findings(run("check", "--json"))["port 11112"]["sentence"], "nobody else can call it"
     monkeypatch.setenv("BACKUP_SCP_NODE__PORT", str(port := free_port()))
     assert findings(run("check", "--json"))[f"port {port}"]["fix"] == "restart the node"
 

@@ -13,12 +13,12 @@ import traceback
 
 import pytest
 from pynetdicom import AE, evt
-from pynetdicom.presentation import AllStoragePresentationContexts
+from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
 from tests.dimse.destination import Destination
 from tests.dimse.wire import CT_IMAGE_STORAGE
 from tests.processes import wait_until
-from tests.samples import ct_series, encode
+from tests.samples import ct_series, dx, encode
 
 LOOPBACK = "127.0.0.1"
 VERIFICATION = "1.2.840.10008.1.1"
@@ -27,11 +27,11 @@ VERIFICATION = "1.2.840.10008.1.1"
 class Peer:
     """A pynetdicom SCP that stores images, until it is set to refuse."""
 
-    def __init__(self) -> None:
+    def __init__(self, contexts=AllStoragePresentationContexts) -> None:
         self.received: list[str] = []
         self.refused: set[str] = set()
         ae = AE("CONSOLE")
-        ae.supported_contexts = AllStoragePresentationContexts
+        ae.supported_contexts = contexts
         ae.add_supported_context(VERIFICATION)
         ae.require_called_aet = True
         server = ae.start_server((LOOPBACK, 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
@@ -49,6 +49,16 @@ class Peer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _PeerOf(Peer):
+    """One that stores images of these SOP Classes only."""
+
+    def __init__(self, classes) -> None:
+        super().__init__([build_context(each) for each in classes])
+
+    def close(self) -> None:
+        self.stop()
 
 
 @pytest.fixture
@@ -143,7 +153,61 @@ class TestCheck:
         configure(peer.port, ae_title="OTHER")
         ran = run("check", "--json")
         assert ran.code == 1
-        assert "check that its AE title is OTHER" in self.remote(ran)["fix"]
+        assert "Called AE title not recognised" in self.remote(ran)["sentence"]
+        assert "OTHER is not its AE title" in self.remote(ran)["fix"]
+
+    @pytest.fixture
+    def findings(self, run, home, monkeypatch, stored, node_run):
+        """Return the findings of `check AE`, by subject, with an image in the archive."""
+        stored.put(encode(ct_series(1)[0]))
+        stored.put(encode(dx()))
+        node_run.close()
+
+        def check(name="dr room", code=0):
+            ran = run("check", name, "--json")
+            assert ran.code == code, ran.out
+            return {finding["what"]: finding for finding in ran.json}
+
+        return check
+
+    def test_one_alone(self, findings, configure, peer):
+        configure(peer.port)
+        found = findings()
+        assert set(found) == {"remote dr room", "images for dr room"}
+        assert "every kind of image that is stored here (2)" in found["images for dr room"]["sentence"]
+        assert findings(f"CONSOLE@{LOOPBACK}:{peer.port}").keys() > {f"remote CONSOLE@{LOOPBACK}:{peer.port}"}
+        assert peer.received == []
+
+    def test_nobody_of_that_name(self, run, configure, peer):
+        configure(peer.port)
+        ran = run("check", "dr rom")
+        assert ran.code == 1
+        assert "There is no remote AE dr rom (dr room)" in ran.err
+
+    def test_what_it_does_not_take_is_named(self, findings, configure):
+        with contextlib.closing(_PeerOf(["1.2.840.10008.5.1.4.1.1.2"])) as peer:
+            configure(peer.port)
+            images = findings()["images for dr room"]
+        assert images["severity"] == "note"
+        assert images["sentence"] == "it does not accept Digital X-Ray Image Storage - For Presentation"
+        assert "switch it on there" in images["fix"]
+
+    def test_one_that_takes_nothing(self, findings, configure):
+        with contextlib.closing(_PeerOf([])) as peer:
+            configure(peer.port)
+            images = findings()["images for dr room"]
+            configure(peer.port, more="destination = false")
+            assert set(findings()) == {"remote dr room"}
+        assert (images["severity"], images["sentence"]) == ("note", "it takes no kind of image that is stored here")
+        assert "set destination = false of [[remote]] dr room" in images["fix"]
+
+    def test_its_port_for_commitment_reports(self, findings, configure, peer, closed_port):
+        configure(peer.port, more=f"commitment_port = {closed_port}")
+        port = findings(code=1)["commitment port of dr room"]
+        assert port["sentence"].startswith(f"Storage Commitment port {closed_port} of CONSOLE at {LOOPBACK} cannot be")
+        assert f"open port {closed_port} in the firewall of CONSOLE" in port["fix"]
+        configure(peer.port, more=f"commitment_port = {peer.port}")
+        assert findings()["commitment port of dr room"]["severity"] == "ok"
 
     def test_an_archive_that_cannot_be_written(self, run, home):
         (home / "archive").touch()

@@ -85,11 +85,11 @@ def test_what_a_device_that_does_not_answer_says(make_node, open_page):
     page = open_page(node, "/settings")
     said = tried(page, "closed")
     assert "the port is closed: connection refused" in said
-    assert "does its firewall let this computer in?" in said
+    assert "does its firewall open it?" in said
     assert "the host name no-such-host.invalid is unknown" in tried(page, "unknown")
     said = tried(page, "wrong")
     assert "rejected" in said
-    assert "check that its AE title is NOT_ITS_TITLE" in said
+    assert "NOT_ITS_TITLE is not its AE title" in said
     page.get_by_role("button", name="Echo: closed").click()
     expect(page.locator(".outcome")).to_be_visible()
     keep(page, "settings, a device that does not answer")

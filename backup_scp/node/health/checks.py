@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from backup_scp.errors import ArchiveFull, BackupSCPError, NoArchive, NotOwner
 from backup_scp.machine import clock
+from backup_scp.machine.addresses import is_loopback
 from backup_scp.machine.readable import count, moment, size
 from backup_scp.node import remote_aes
 from backup_scp.node.health import surroundings
@@ -17,6 +17,7 @@ from backup_scp.node.health.clinic_findings import clinics
 from backup_scp.node.health.diagnosis import START, closed_folders, is_low
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.openid_findings import openid_connect
+from backup_scp.node.health.remote_checks import check_remote, stored_classes
 from backup_scp.node.opening import is_there, open_archive, open_index, pending_upgrade, require_archive, require_owner
 from backup_scp.node.run_record import NodeState, RunRecord, look
 from backup_scp.node.settings import Settings
@@ -24,8 +25,8 @@ from backup_scp.ports import Archive, Index, RemoteAE
 from backup_scp.watch.forecast import forecast
 
 
-def checks(settings: Settings) -> Iterator[Finding]:
-    """Yield a finding for each check, also when nothing is wrong."""
+def checks(settings: Settings, ask: Callable[[RemoteAE], None] = lambda _: None) -> Iterator[Finding]:
+    """Yield a finding for each check, also when nothing is wrong; call ``ask`` before each remote AE is called."""
     node, state = settings.node, look(settings.home)
     port = f"port {node.port}" if node.plain else f"port {settings.tls.port} with TLS"
     yield _ok("settings", f"AE title {node.ae_title}, {port}, data in {settings.home}")
@@ -52,8 +53,10 @@ def checks(settings: Settings) -> Iterator[Finding]:
         yield from _storage(settings, state)
     yield from clinics(settings)
     yield from access(settings)
+    classes = stored_classes(settings) if settings.remotes else []
     for remote in settings.remotes:
-        yield check_remote(settings, remote)
+        ask(remote)
+        yield from check_remote(settings, remote, classes)
 
 
 def _ok(what: str, sentence: str) -> Finding:
@@ -90,7 +93,7 @@ def _ports(settings: Settings, state: NodeState) -> Iterator[Finding]:
     wanted += [settings.tls.port] if settings.tls_files is not None else []
     for port in wanted:
         if port and port in own:
-            yield _ok(f"port {port}", "the running node listens there")
+            yield _ok(f"port {port}", f"the running node listens there{_firewall(settings, port)}")
         elif trouble := surroundings.port_trouble(settings.node.host, port):
             yield _act(f"port {port}", trouble)
         elif running is not None:
@@ -99,6 +102,13 @@ def _ports(settings: Settings, state: NodeState) -> Iterator[Finding]:
             yield Finding(f"port {port}", Severity.NOTE, told, "restart the node")
         else:
             yield _ok(f"port {port}", "it is free" if port else "the system chooses one")
+
+
+def _firewall(settings: Settings, port: int) -> str:
+    """Name the firewall, which we cannot ask without rights: where nobody else can call, it is not the reason."""
+    if is_loopback(settings.node.host):
+        return ""
+    return f". If consoles do not reach it, open it in this computer's firewall: {surroundings.firewall_words(port)}"
 
 
 def _web(settings: Settings, state: NodeState) -> Finding:
@@ -223,34 +233,3 @@ def _commitments(index: Index) -> Iterator[Finding]:
         if one.error:
             number = count(one.owed + one.given_up, "report")
             yield _act(f"commitment {one.requester.ae_title}", f"{number} not delivered: {one.error}")
-
-
-# -- other Application Entities ----------------------------------------------------------------------------------------
-
-
-def check_remote(settings: Settings, remote: RemoteAE) -> Finding:
-    """Look up the name, connect, C-ECHO; report the first step that fails."""
-    what = f"remote {remote.name}"
-    try:
-        socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
-    except OSError:
-        return _act(what, f"the host name {remote.host} is unknown", "check its spelling, or write its IP address")
-    try:
-        socket.create_connection((remote.host, remote.port), timeout=settings.node.connect_timeout_s).close()
-    except OSError as error:
-        fix = "is it on, is this its own DICOM port, and does its firewall let this computer in?"
-        return _act(what, f"no connection to {remote.host} port {remote.port} ({_why_closed(error, settings)})", fix)
-    try:
-        remote_aes.echo(settings, remote.ae_title, remote.host, remote.port, tls=remote.tls)
-    except BackupSCPError as error:
-        fix = f"check that its AE title is {remote.ae_title} and that {settings.node.ae_title} is entered there"
-        return _act(what, str(error), fix)
-    return _ok(what, f"{remote.ae_title} at {remote.host}:{remote.port} answers C-ECHO")
-
-
-def _why_closed(error: OSError, settings: Settings) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "the port is closed: connection refused"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {settings.node.connect_timeout_s:g} s"
-    return error.strerror or "no answer"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -22,6 +23,13 @@ from backup_scp.node.settings import Settings
 
 _MOST_FOLDERS = 1000  # folders to look at: the 256 of an archive and some studies; a disk with a cold cache is slow
 _ROOT = 0
+_ADMIN_FOLDERS = ("/usr/sbin", "/sbin")  # not in everybody's PATH
+_FIREWALLS = (
+    ("ufw", "sudo ufw allow {port}/tcp"),
+    ("firewall-cmd", "sudo firewall-cmd --permanent --add-port={port}/tcp && sudo firewall-cmd --reload"),
+    ("netsh", "netsh advfirewall firewall add rule name=backup-scp dir=in action=allow protocol=TCP localport={port}"),
+)
+_FIREWALL = "sudo nft list ruleset  shows whether it lets port {port} in"
 _EXPIRES_SOON = timedelta(days=30)
 
 
@@ -108,6 +116,12 @@ def port_trouble(host: str, port: int) -> str:
     except NOT_OPENED as error:
         return why_not_open(host, port, error)
     return ""
+
+
+def firewall_words(port: int) -> str:
+    """Return the command that opens a port in the firewall that this computer has."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_ADMIN_FOLDERS))
+    return next((words for tool, words in _FIREWALLS if shutil.which(tool, path=path)), _FIREWALL).format(port=port)
 
 
 @dataclass(frozen=True, slots=True)

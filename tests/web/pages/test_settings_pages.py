@@ -402,7 +402,7 @@ def test_a_device_is_tried(browse):
     page = send(client, "try", {"kind": "remote", "which": "ct"})
     assert page.status_code == 200
     assert f"no connection to 127.0.0.1 port {port} (the port is closed: connection refused)" in page.text
-    assert "does its firewall let this computer in?" in page.text
+    assert "does its firewall open it?" in page.text
     assert send(client, "try", {"kind": "remote", "which": "other"}).status_code == 404
     assert send(client, "try", {"kind": "node", "which": "ct"}).status_code == 404
 
