@@ -15,6 +15,7 @@ from backup_scp.node import alarms
 from backup_scp.node.alarms import alert_thread, leave_event, seen, start_alarms
 from backup_scp.node.health.alarm_rules import INDEX_KINDS, conditions
 from backup_scp.node.health.diagnosis import findings
+from backup_scp.node.health.surroundings import CertificateState
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.run_record import Maintenance
 from backup_scp.node.settings import CopySettings, RemoteSettings, Settings
@@ -66,7 +67,11 @@ KINDS = {
     "drive not seen": ({"copies": [REACHED, GONE]}, "No drive of it was here since 2026-04-25", "usb is here again"),
     "damage": ({"holdings": replace(HOLDINGS, damaged=2)}, "DAMAGED: 2 images", "no image is damaged"),
     "commitment": ({"commitments": [OWED]}, "3 Storage Commitment reports for DR1", "DR1 at 192.0.2.1: no Storage"),
-    "certificate": ({"certificates": ["[tls] certificate x is valid until 2026-06-01 only"]}, "2026-06-01", "30 days"),
+    "certificate": (
+        {"certificates": [CertificateState("[tls]", None, "[tls] certificate x is valid until 2026-06-01 only")]},
+        "2026-06-01",
+        "30 days",
+    ),
     "clock": ({"clock_doubt": ClockDoubt(6, NOW + timedelta(9), timedelta(9))}, "6 images were", "is right again"),
     "refused images": ({"rejections": [REFUSED]}, "DR1 at 192.0.2.1: IMAGES REFUSED", "its images are accepted"),
     "maintenance ended": ({"record": {"maintenance": Maintenance(alive=False)}}, "thread has ended", "thread runs"),
