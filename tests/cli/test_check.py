@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
 import pytest
+import trustme
 
 from backup_scp.index.connection.migrate import move_to
 from tests.processes import LOOPBACK, free_port
@@ -57,6 +59,16 @@ def test_beside_an_archive_it_changes_nothing(run, kept, files):
     after = files()
     changed = {path for path in after if after[path] != before.get(path)}
     assert {path.name for path in changed if not path.name.startswith("index.sqlite-")} <= {"home"}
+
+
+def test_it_tells_when_certificates_end_and_goes_on(run, kept, home, monkeypatch):
+    leaf = trustme.CA().issue_cert("node.clinic.example")
+    leaf.private_key_and_cert_chain_pem.write_to_path(home / "both.pem")
+    monkeypatch.setenv("BACKUP_SCP_TLS__CERTIFICATE", "both.pem")
+    monkeypatch.setenv("BACKUP_SCP_TLS__PORT", str(free_port()))
+    found = findings(run("check", "--json"))
+    assert re.fullmatch(r"\[tls\] can be used, until \d{4}-\d\d-\d\d", found["certificate"]["sentence"])
+    assert found["index"]["severity"] == "ok"
 
 
 def test_an_index_that_is_lost_is_not_made(run, kept, home):

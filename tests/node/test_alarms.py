@@ -14,8 +14,8 @@ import pytest
 from backup_scp.node import alarms
 from backup_scp.node.alarms import alert_thread, leave_event, seen, start_alarms
 from backup_scp.node.health.alarm_rules import INDEX_KINDS, conditions
+from backup_scp.node.health.certificates import CertificateState
 from backup_scp.node.health.diagnosis import findings
-from backup_scp.node.health.surroundings import CertificateState
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.run_record import Maintenance
 from backup_scp.node.settings import CopySettings, RemoteSettings, Settings

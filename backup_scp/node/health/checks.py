@@ -13,6 +13,7 @@ from backup_scp.machine.readable import count, moment, size
 from backup_scp.node import remote_aes
 from backup_scp.node.health import surroundings
 from backup_scp.node.health.access_findings import access
+from backup_scp.node.health.certificates import certificate_states
 from backup_scp.node.health.clinic_findings import clinics
 from backup_scp.node.health.diagnosis import START, closed_folders, is_low
 from backup_scp.node.health.finding import Finding, Severity
@@ -35,12 +36,11 @@ def checks(settings: Settings, ask: Callable[[RemoteAE], None] = lambda _: None)
     if settings.web.enabled:
         yield _web(settings, state)
         yield from openid_connect(settings, _web_port(state))
-    if settings.tls_files is not None or settings.web_tls_files is not None:
-        states = surroundings.certificate_states(settings, clock.now())
-        troubles = [state.trouble for state in states if state.trouble]
-        yield from (_act("certificate", trouble) for trouble in troubles)
-        if not troubles:
-            yield _ok("certificate", "certificate and key can be used")
+    for found in certificate_states(settings, clock.now()):
+        if found.trouble:
+            yield _act("certificate", found.trouble)
+        else:
+            yield _ok("certificate", f"{found.section} can be used, until {found.ends_at:%Y-%m-%d}")
     if settings.log_path is not None:
         trouble = surroundings.log_trouble(settings)
         yield _act("log", trouble) if trouble else _ok("log", f"{settings.log_path} can be written")

@@ -10,8 +10,8 @@ from backup_scp.errors import ArchiveUnavailable, BackupSCPError
 from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
 from backup_scp.node.health import surroundings
+from backup_scp.node.health.certificates import CertificateState, certificate_states
 from backup_scp.node.health.silence_findings import look_for_silences
-from backup_scp.node.health.surroundings import CertificateState
 from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, require_archive, require_owner
 from backup_scp.node.run_record import NodeState, look
@@ -102,7 +102,7 @@ class NodeFacts:
     closed_folders
         Folders of the archive that belong to another user than the node's.
     certificates
-        The state of the certificates of ``[tls]`` and ``[web]``.
+        The state of the certificates that the settings name.
     alert_troubles
         Why a channel takes no alert, by its name.
     told
@@ -167,7 +167,7 @@ def gather(settings: Settings, opened: OpenStores | None = None, *, counts: bool
         left_by_a_crash=left,
         refusing=refusing,
         closed_folders=surroundings.closed_folders(settings, state),
-        certificates=surroundings.certificate_states(settings, at),
+        certificates=certificate_states(settings, at),
         alert_troubles=alerts.troubles,
         told=alerts.sent[: -_LAST_TOLD - 1 : -1],
     )

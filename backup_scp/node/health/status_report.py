@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from backup_scp.node.health.certificates import CertificateState
 from backup_scp.node.health.facts import NodeFacts
 from backup_scp.node.health.finding import Finding, needs_a_person
-from backup_scp.node.health.surroundings import CertificateState
 from backup_scp.node.run_record import NodeState
 from backup_scp.ports import (
     CopyState,
@@ -77,7 +77,7 @@ class Status:
     received_in_future
         How many images are dated in the future: the clock was wrong then, or is now.
     certificates
-        When the certificates of [tls] and [web] end, and what is wrong with them.
+        When the certificates end that the settings name, and what is wrong with them.
     told
         The last messages of [alerts] that were taken, the newest first; 5 at most.
     """

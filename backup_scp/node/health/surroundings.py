@@ -1,4 +1,4 @@
-"""Check the system around the node: disks, owners, ports, certificates; each test leaves nothing behind."""
+"""Check the system around the node: disks, owners, ports; each test leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from backup_scp.errors import InvalidSettings
 from backup_scp.machine.addresses import EVERY_ADDRESS
 from backup_scp.machine.folders import try_to_write
 from backup_scp.node.opening import index_path, is_there
@@ -30,7 +27,6 @@ _FIREWALLS = (
     ("netsh", "netsh advfirewall firewall add rule name=backup-scp dir=in action=allow protocol=TCP localport={port}"),
 )
 _FIREWALL = "sudo nft list ruleset  shows whether it lets port {port} in"
-_EXPIRES_SOON = timedelta(days=30)
 
 
 def index_file(settings: Settings) -> Path | None:
@@ -122,47 +118,6 @@ def firewall_words(port: int) -> str:
     """Return the command that opens a port in the firewall that this computer has."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_ADMIN_FOLDERS))
     return next((words for tool, words in _FIREWALLS if shutil.which(tool, path=path)), _FIREWALL).format(port=port)
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateState:
-    """The certificates of one section of the settings.
-
-    Attributes
-    ----------
-    section
-        Its name, such as ``[tls]``.
-    ends_at
-        When the first of them ends; null when they cannot be used, or have ended.
-    trouble
-        What is wrong with them, in a sentence; empty when nothing is.
-    """
-
-    section: str
-    ends_at: datetime | None
-    trouble: str = ""
-
-
-def certificate_states(settings: Settings, now: datetime) -> list[CertificateState]:
-    """Look at the certificates of ``[tls]`` and ``[web]`` (files, key, dates)."""
-    sections = {"[tls]": settings.tls_files, "[web]": settings.web_tls_files if settings.web.enabled else None}
-    named = {files: section for section, files in reversed(sections.items()) if files}  # the same files once
-    return [_state_of(section, files, now) for files, section in reversed(named.items())]
-
-
-def _state_of(section: str, files: tuple[Path, Path, Path | None], now: datetime) -> CertificateState:
-    from backup_scp.dimse.upper_layer.tls import Credentials, acceptor_context, first_end
-
-    credentials = Credentials(*files, section=section)
-    try:
-        acceptor_context(credentials)
-        until, which = first_end(credentials)
-    except InvalidSettings as error:
-        return CertificateState(section, None, str(error))
-    if until - now >= _EXPIRES_SOON:
-        return CertificateState(section, until)
-    renew = "renew it (backup-scp tls renew, if tls init made it)"
-    return CertificateState(section, until, f"{which} is valid until {until:%Y-%m-%d} only: {renew}")
 
 
 def log_trouble(settings: Settings) -> str:

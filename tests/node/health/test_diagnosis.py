@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.dimse.association.access import ADD_REMOTE
-from backup_scp.node.health.surroundings import CertificateState
+from backup_scp.node.health.certificates import CertificateState
 from backup_scp.node.run_record import Maintenance, NodeState
 from backup_scp.node.settings import Settings, load
 from backup_scp.ports import ClockDoubt, DiskFault, MassChange, OwedReports, Rejection, Requester, ServiceKind, Task

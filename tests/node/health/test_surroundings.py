@@ -1,4 +1,4 @@
-"""Checks of the system on real disks, ports, owners and certificates; they leave nothing behind."""
+"""Checks of the system on real disks, ports and owners; they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import errno
 import os
 import socket
 import sys
-import warnings
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
-import trustme
 
-from backup_scp.certificates.authority import new_authority, new_key, pem_of
 from backup_scp.machine.folders import try_to_write
 from backup_scp.node.health import surroundings
 from backup_scp.node.health.surroundings import (
-    certificate_states,
     closed_folders,
     log_trouble,
     port_trouble,
@@ -131,78 +126,6 @@ class TestPorts:
     @pytest.mark.parametrize("host", ["192.0.2.77", "not an address", "no-such-host.invalid", "é" * 70])
     def test_an_address_that_this_computer_does_not_have(self, host):
         assert "is no address of this computer" in port_trouble(host, 0)
-
-
-class TestCertificates:
-    @pytest.fixture
-    def authority(self):
-        return trustme.CA()
-
-    @pytest.fixture
-    def issued(self, tmp_path, authority, settings_of):
-        def issued(**facts):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of dates without a zone, which trustme wants
-                leaf = authority.issue_cert("node.clinic.example", **facts)
-            (tmp_path / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
-            (tmp_path / "key.pem").write_bytes(leaf.private_key_pem.bytes())
-            authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-            return settings_of(TLS__CERTIFICATE="cert.pem", TLS__KEY="key.pem", TLS__CA="ca.pem")
-
-        return issued
-
-    def said(self, settings) -> str:
-        return "\n".join(one.trouble for one in certificate_states(settings, datetime.now(UTC)) if one.trouble)
-
-    def test_none(self, settings_of):
-        assert self.said(settings_of()) == ""
-
-    def test_one_that_is_valid(self, issued):
-        settings = issued()
-        assert self.said(settings) == ""
-        (one,) = certificate_states(settings, datetime.now(UTC))
-        assert one.section == "[tls]"
-        assert one.ends_at is not None
-
-    @pytest.mark.parametrize(
-        ("before", "after", "words"),
-        [(-20, -10, "has expired"), (10, 20, "is not yet valid"), (-20, 10, "is valid until ")],
-    )
-    def test_its_dates(self, issued, before, after, words):
-        today = datetime.now(UTC).replace(tzinfo=None)
-        facts = {"not_before": today + timedelta(days=before), "not_after": today + timedelta(days=after)}
-        assert words in self.said(issued(**facts))
-
-    def test_the_page_has_its_own_and_the_same_files_are_told_once(self, issued, settings_of):
-        issued()
-        web = {"WEB__CERTIFICATE": "cert.pem", "WEB__KEY": "missing.pem"}
-        assert self.said(settings_of(**web)).startswith("[web] certificate")
-        assert self.said(settings_of(WEB__ENABLED="false", **web)) == ""
-        same = {"WEB__CERTIFICATE": "no.pem", "WEB__KEY": "no.pem", "TLS__CERTIFICATE": "no.pem", "TLS__KEY": "no.pem"}
-        assert self.said(settings_of(**same)).startswith("[tls] certificate")
-        assert len(self.said(settings_of(**same)).splitlines()) == 1
-
-    def test_an_authority_that_ends_first_is_named(self, issued, settings_of, tmp_path):
-        issued()
-        today = datetime.now(UTC)
-        key = new_key()
-        ending = new_authority(key, "Ending", [], today - timedelta(days=3640), any_name=False)
-        (tmp_path / "ca.pem").write_bytes(pem_of(ending))
-        said = self.said(settings_of(TLS__CERTIFICATE="cert.pem", TLS__KEY="key.pem", TLS__CA="ca.pem"))
-        assert said.startswith(f"[tls] ca {tmp_path / 'ca.pem'} is valid until ")
-
-    def test_files_that_are_not_there(self, settings_of):
-        assert "No such file" in self.said(settings_of(TLS__CERTIFICATE="cert.pem", TLS__KEY="key.pem"))
-
-    def test_certificate_and_key_exchanged(self, issued, settings_of):
-        issued()
-        exchanged = settings_of(TLS__CERTIFICATE="key.pem", TLS__KEY="cert.pem")
-        assert "certificate and key are exchanged" in self.said(exchanged)
-
-    def test_another_ones_key(self, issued, tmp_path):
-        settings = issued()
-        trustme.CA().issue_cert("other.example").private_key_pem.write_to_path(tmp_path / "key.pem")
-        assert "mismatch" in self.said(settings)
 
 
 class TestLog:
