@@ -51,6 +51,7 @@ def fetch(
 
     Exit code 0 when all of them are intact here now, 1 when one is not or nothing matches.
     """
+    from backup_scp.node.audit_setup import reporting_on
     from backup_scp.node.opening import OpenStores
     from backup_scp.node.recovering import bringing_back
     from backup_scp.ports import Progress, Selection
@@ -62,6 +63,7 @@ def fetch(
     done = FetchedImages()
     with ExitStack() as stack:
         storage = stack.enter_context(OpenStores(settings))
+        stack.enter_context(reporting_on(storage))
         bring_back = bringing_back(storage, stack)
         show = stack.enter_context(progress("Fetching"))
         passed = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -131,7 +131,13 @@ def _each(
 
     if not quiet:
         share_heaps()  # the threads that seal and send would have one each
-    with OpenStores(settings, quiet=quiet) as storage, Ingest(storage.archive, storage.index) as ingest:
+    with ExitStack() as stack:
+        storage = stack.enter_context(OpenStores(settings, quiet=quiet))
+        ingest = stack.enter_context(Ingest(storage.archive, storage.index))
+        if not quiet:
+            from backup_scp.node.audit_setup import reporting_on
+
+            stack.enter_context(reporting_on(storage))
         if damaged:
             storage.index.record_verification(damaged)
         if despite_alarm:

@@ -49,28 +49,22 @@ def import_folders(
     damaged one is repaired. Exit code 1 when a file that may be an image was not imported.
     """
     settings = settings_of(context, config, creates=True)
-    from backup_scp.node.audit_setup import reporting
+    from backup_scp.node.audit_setup import reported, reporting_on
     from backup_scp.node.opening import OpenStores
-    from backup_scp.ports import new_correlation_id
-    from backup_scp.services.audit_reporter import StudyCounts
     from backup_scp.services.ingest import Ingest
     from backup_scp.services.throttle import Throttle
 
-    place, run = ", ".join(folder.resolve().as_uri() for folder in folders), new_correlation_id()
+    place = ", ".join(folder.resolve().as_uri() for folder in folders)
     done = Imported(stopped=INTERRUPTED)
     with (
         interruptible(lambda: tell(done, verbose=verbose, json=json)),
         OpenStores(settings, create=True) as storage,
-        reporting(settings, storage.index) as reporter,
+        reporting_on(storage) as reporter,
         progress("Importing") as show,
         Ingest(storage.archive, storage.index) as ingest,
+        reported(ingest, reporter, place),
     ):
-        came = StudyCounts(lambda studies: reporter.imported(studies, place, run))
-        ingest.on_accepted = came.add
-        try:
-            done.stopped = import_files(ingest, folders, done, show, Throttle(throttle))
-        finally:
-            came.report()
+        done.stopped = import_files(ingest, folders, done, show, Throttle(throttle))
     tell(done, verbose=verbose, json=json)
     if done.failed or done.stopped:
         raise typer.Exit(1)

@@ -108,6 +108,7 @@ def pull(
         raise InvalidSelection(
             f"No day is since {options.since} and until {options.until}: the earlier date belongs to --since"
         )
+    from backup_scp.node.audit_setup import reported, reporting_on
     from backup_scp.node.opening import OpenStores
     from backup_scp.node.pull_sources import brought_sites, pull_source
     from backup_scp.services import pulling
@@ -117,7 +118,9 @@ def pull(
 
     with (
         OpenStores(settings, create=True) as storage,
+        reporting_on(storage) as reporter,
         Ingest(storage.archive, storage.index) as ingest,
+        reported(ingest, reporter, source),
     ):
         done = Pulled(source)
         for site in ("", *brought_sites(settings, source)):

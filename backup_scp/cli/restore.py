@@ -213,7 +213,7 @@ def send(
     """
     from backup_scp.cli.restore_clinics import require_one_clinic
     from backup_scp.node import remote_aes
-    from backup_scp.node.audit_setup import report_restore, reporting
+    from backup_scp.node.audit_setup import report_restore, reporting_on
     from backup_scp.node.opening import OpenStores
     from backup_scp.node.recovering import readable_archive
     from backup_scp.services import restore as service
@@ -229,7 +229,7 @@ def send(
     with ExitStack() as stack:
         stack.enter_context(signals_interrupt())
         storage = stack.enter_context(OpenStores(settings))
-        reporter = stack.enter_context(reporting(settings, storage.index))
+        reporter = stack.enter_context(reporting_on(storage))
         if not isinstance(selection, Worklist):
             require_one_clinic(storage.index, selection)
         journal = remote_aes.journal(settings, to)

@@ -33,12 +33,18 @@ def verify(
     """
     settings = settings_of(context, config)
     from backup_scp.errors import InvalidSelection
+    from backup_scp.node.audit_setup import reporting_on
     from backup_scp.node.opening import OpenStores
     from backup_scp.ports import RECOVERY
     from backup_scp.services import verify as service
 
     found = service.Verification(stopped=INTERRUPTED)
-    with interruptible(lambda: _tell(found, json)), OpenStores(settings) as storage, progress("Verifying") as show:
+    with (
+        interruptible(lambda: _tell(found, json)),
+        OpenStores(settings) as storage,
+        reporting_on(storage),
+        progress("Verifying") as show,
+    ):
         if RECOVERY in storage.index.tasks():  # what is not here yet would look lost
             raise InvalidSelection("The archive is being recovered from a copy: verify it when all is back")
         service.verify(storage.archive, storage.index, show, repair=repair, resume=resume, found=found)

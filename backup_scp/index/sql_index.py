@@ -74,6 +74,7 @@ class SQLIndex(SQLStudyReader):
         self._commitments = SQLCommitments(self._database)
         self._copies = SQLCopies(self._database)
         self._drills = SQLDrills(self._database)
+        self.on_damage: Callable[[str, str], None] = _tell_nobody
 
     def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
         facts = VersionRows.of(version)
@@ -111,7 +112,7 @@ class SQLIndex(SQLStudyReader):
         self._verifications.forget_future()
 
     def record_verification(self, results: Iterable[VerificationResult]) -> None:
-        self._verifications.record(results)
+        self._verifications.record(results, self.on_damage)
 
     def record_return(self, locations: Sequence[str]) -> None:
         self._verifications.record_return(locations)
@@ -233,6 +234,10 @@ class SQLIndex(SQLStudyReader):
 
     def close(self) -> None:
         self._database.close()
+
+
+def _tell_nobody(_location: str, _damage: str) -> None:
+    pass
 
 
 def _again_if_it_met_another(work: Callable[[], _Result]) -> _Result:

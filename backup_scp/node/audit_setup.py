@@ -16,10 +16,13 @@ from backup_scp.node.settings import Settings
 from backup_scp.ports import RemoteAE, StudyReader, new_correlation_id
 from backup_scp.services.audit_reporter import AuditReporter, Party
 from backup_scp.services.restore_result import Restore
+from backup_scp.services.study_counts import StudyCounts
 from backup_scp.watch.audit_thread import AuditThread
 
 if TYPE_CHECKING:
     from backup_scp.accounts.sql_accounts import SQLAccounts
+    from backup_scp.node.opening import OpenStores
+    from backup_scp.services.ingest import Ingest
 
 _STUDY, _PATIENT_ID = BY_KEYWORD["StudyInstanceUID"], BY_KEYWORD["PatientID"]
 
@@ -44,6 +47,29 @@ def reporting(settings: Settings, index: StudyReader | None = None) -> Iterator[
         yield AuditReporter(thread, settings.node.ae_title)
     finally:
         thread.stop()
+
+
+@contextmanager
+def reporting_on(storage: OpenStores) -> Iterator[AuditReporter]:
+    """Report in the block, also what copies take and give back, and damage; see ``OpenStores.report_to``."""
+    with reporting(storage.settings, storage.index) as reporter:
+        storage.report_to(reporter)
+        try:
+            yield reporter
+        finally:
+            storage.report_to(AuditReporter())
+
+
+@contextmanager
+def reported(ingest: Ingest, reporter: AuditReporter, place: str) -> Iterator[None]:
+    """Report what is taken in during the block as imported from a place."""
+    run = new_correlation_id()
+    came = StudyCounts(lambda studies: reporter.imported(studies, place, run))
+    ingest.on_accepted = came.add
+    try:
+        yield
+    finally:
+        came.report()
 
 
 def report_restore(reporter: AuditReporter, done: Restore, remote: RemoteAE | None, place: str) -> None:

@@ -68,6 +68,8 @@ def copying(
     gb_per_month = next((copy.gb_per_month for copy in settings.copy if copy.name == place.name), 0)
     made = Copying(place, storage.archive, storage.index, ingest, snapshot, spool=settings.home, pace=pace)
     made.allowance = Allowance(storage.index, place.name, gb_per_month)
+    made.on_copied = lambda versions: storage.reporter.copied(versions, place.name, place.label)
+    made.on_healed = lambda held: storage.reporter.brought_back([held], place.name)
     return made
 
 

@@ -17,11 +17,12 @@ from backup_scp.machine.service_manager import ALIVE, READY, STOPPING, tell
 from backup_scp.node.alarms import start_alarms
 from backup_scp.node.alert_setup import alert_channels
 from backup_scp.node.node import Node
-from backup_scp.node.reloading import Reloaded, changed, note, require_live
+from backup_scp.node.reloading import RELOAD, Reloaded, changed, note, require_live
 from backup_scp.node.run_record import Run, RunRecord
 from backup_scp.node.settings import Settings
 from backup_scp.node.start_report import Teller, ready
 from backup_scp.node.web_process import WebProcess
+from backup_scp.services.audit_reporter import Party
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class Front:
         self._again.applied(after)
         self._run.write(record := self._record())
         tell(f"STATUS=Consoles send to: {record.where}")
+        self._node.storage.reporter.settings_changed(Party(RELOAD), names)
         sentence = f"{count(len(names), 'setting')} changed, and used from now on"
         return Reloaded(began_at, applied=True, sentence=sentence, changed=names)
 

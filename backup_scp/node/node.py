@@ -115,6 +115,7 @@ class Node:
         """Start the thread of the audit trail, which outlasts what reports to it."""
         self._audit = audit_thread(self._settings, storage.index)
         self._reporter = AuditReporter(self._audit, self._settings.node.ae_title)
+        storage.report_to(self._reporter)
         self._audit.start()
         stack.callback(self._audit.stop)
         stack.callback(self._reporter.node_stopped)

@@ -23,6 +23,7 @@ from backup_scp.machine.ownership import (
 )
 from backup_scp.node.settings import SYSTEM_FILE, Settings
 from backup_scp.ports import Archive, Index, Task
+from backup_scp.services.audit_reporter import AuditReporter
 
 _LEAST_CONNECTIONS = 8
 
@@ -252,6 +253,8 @@ class OpenStores:
         The open archive and index.
     settings
         The settings that name them.
+    reporter
+        Tells the audit trail what comes and goes; nothing before ``report_to``.
 
     Parameters
     ----------
@@ -276,6 +279,12 @@ class OpenStores:
         self._create = create
         self._quiet = quiet
         self._open = ExitStack()
+        self.reporter = AuditReporter()
+
+    def report_to(self, reporter: AuditReporter) -> None:
+        """Let the audit trail know what comes and goes, and what damage is found."""
+        self.reporter = reporter
+        self.index.on_damage = reporter.damage_found
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:

@@ -141,6 +141,7 @@ class ReadingCopies:
         with suppress(Unavailable):
             self.task = storage.index.tasks().get(RECOVERY) or _noted(storage)
         self.bring_back = BringingBack(storage.archive, storage.index, ingest, self._place, storage.settings.home)
+        self.bring_back.on_brought = storage.reporter.brought_back
 
     def archive(self, settings: Settings) -> ReadableArchive:
         """Return the archive for sending: it brings back what is not here, if these settings have a copy."""

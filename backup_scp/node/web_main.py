@@ -23,7 +23,7 @@ from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.machine.heaps import give_large_pieces_back, share_heaps
 from backup_scp.machine.priority import lower_priority
 from backup_scp.node.accounts_setup import open_accounts, session_times, share_address
-from backup_scp.node.audit_setup import reporting
+from backup_scp.node.audit_setup import reporting_on
 from backup_scp.node.openid_setup import provider_logins
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.recovering import ReadingCopies
@@ -99,6 +99,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
     options = web_options(settings)
     with contextlib.ExitStack() as stack:
         storage = stack.enter_context(OpenStores(settings, create=True))
+        reporter = stack.enter_context(reporting_on(storage))
         ingest = Ingest(storage.archive, storage.index)
         with contextlib.suppress(Unavailable):  # the node says so
             ingest.recover()  # what an earlier web process left when it died
@@ -115,7 +116,6 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             index_is_embedded=settings.index_is_embedded,
             cache=DiskCache(settings.home / "cache", _CACHE_BYTES, settings.archive.reserve_bytes + _CACHE_BYTES),
         )
-        reporter = stack.enter_context(reporting(settings, storage.index))
         accounts = stack.enter_context(contextlib.closing(open_accounts(settings)))
         accounts.on_event = reporter.account_event
         listener = _listener(start)

@@ -189,6 +189,9 @@ class IndexRecords(Protocol):
     def forget_future_verifications(self) -> None:
         """Reset each time of verification that lies in the future, because a clock was ahead then."""
 
+    on_damage: Callable[[str, str], None]
+    """Called with location and reason of each damaged file that was recorded."""
+
     def record_verification(self, results: Iterable[VerificationResult]) -> None:
         """Record results of verification."""
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.machine import clock
 from backup_scp.ports import (
     AuditedObject,
@@ -23,13 +21,15 @@ from backup_scp.ports import (
     NullTrail,
     Participant,
     ParticipantRole,
+    StoredVersion,
     TrailEvent,
     TrailKind,
+    new_correlation_id,
 )
+from backup_scp.services.study_counts import each_study
 
 log = logging.getLogger(__name__)
 
-_MOST_STUDIES = 100  # counted at a time
 _FAILED = frozenset((AuditKind.LOGIN_FAILED, AuditKind.SHARE_FAILED, AuditKind.PASSKEY_COPIED, AuditKind.SHARE_LOCKED))
 _LOGINS = {
     AuditKind.LOGIN: TrailKind.LOGGED_IN,
@@ -273,6 +273,16 @@ class AuditReporter:
         """Record images that came from a folder, a drive or a cloud; one entry a study."""
         self._moved(TrailKind.IMPORTED, ParticipantRole.DESTINATION, studies, place, correlation_id, failed)
 
+    def copied(self, versions: Iterable[StoredVersion], copy: str, drive: str = "") -> None:
+        """Record images that were written to a further copy; ``drive`` is its name for people."""
+        run, place = new_correlation_id(), f"copy {copy}, drive {drive}" if drive else f"copy {copy}"
+        each_study(versions, lambda studies: self.exported(studies, place, run))
+
+    def brought_back(self, versions: Iterable[StoredVersion], copy: str) -> None:
+        """Record images that came back from a further copy."""
+        run = new_correlation_id()
+        each_study(versions, lambda studies: self.imported(studies, f"copy {copy}", run))
+
     def _moved(
         self,
         kind: TrailKind,
@@ -310,31 +320,6 @@ class AuditReporter:
         else:
             kind = TrailKind.ROLES_CHANGED if event.kind in _OF_ROLES else TrailKind.USER_CHANGED
         self._alert(kind, Party(event.who, event.address), event.about or event.who, reason, outcome)
-
-
-class StudyCounts:
-    """Counts images by study and SOP Class, and reports them when there are many studies.
-
-    Parameters
-    ----------
-    say
-        Reports the counts.
-    """
-
-    def __init__(self, say: Callable[[Mapping[str, Mapping[str, int]]], None]) -> None:
-        self._say = say
-        self._counts: dict[str, Counter[str]] = {}
-
-    def add(self, instance: SOPInstance) -> None:
-        """Count an image."""
-        if instance.study_instance_uid not in self._counts and len(self._counts) >= _MOST_STUDIES:
-            self.report()
-        self._counts.setdefault(instance.study_instance_uid, Counter())[instance.sop_class_uid] += 1
-
-    def report(self) -> None:
-        """Report what was counted, and begin to count again."""
-        counts, self._counts = self._counts, {}
-        self._say(counts)
 
 
 def with_patients(event: TrailEvent, patient_of: Callable[[str], str]) -> TrailEvent:

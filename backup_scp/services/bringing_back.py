@@ -175,6 +175,8 @@ class BringingBack:
     ----------
     waiting
         How many threads wait for an image: other work stands back.
+    on_brought
+        Called with versions that are here now, and the name of the copy that they came from.
     """
 
     def __init__(self, archive: Archive, index: Index, ingest: Ingest, places: Places, spool: Path) -> None:
@@ -187,6 +189,7 @@ class BringingBack:
         self._not_before: dict[tuple[str, str], float] = {}
         self._counting = threading.Lock()
         self.waiting = 0
+        self.on_brought: Callable[[Sequence[StoredVersion], str], None] = lambda *_: None
 
     def __call__(self, location: str, sha256: str) -> bool:
         """Bring back one image, and what else of its series is not here; True when it is here now."""
@@ -274,9 +277,10 @@ class BringingBack:
         except Unavailable as error:
             self._not_before[name, medium] = time.monotonic() + _NOT_ASKED_FOR_S
             errors.update((item.held.location, str(error)) for item in items)
-        for item in items:
-            if errors.get(item.held.location) == "":
-                del errors[item.held.location]
+        come = [item.held for item in items if errors.get(item.held.location) == ""]
+        for held in come:
+            del errors[held.location]
+        self.on_brought(come, name)
 
     def _fetched(self, place: CopyPlace, items: Sequence[CopyItem]) -> dict[str, str]:
         """Fetch and keep; return why some did not come."""

@@ -130,6 +130,10 @@ class Copying:
     allowance
         Limits the bytes of images that are compared, and of those that are written, twice, because each is read back.
         A batch that has begun is finished.
+    on_copied
+        Called with the versions of each batch that are there now.
+    on_healed
+        Called with each original that was restored from this copy.
     """
 
     def __init__(
@@ -154,6 +158,8 @@ class Copying:
         self._pace = pace
         self._timers = timers or CopyTimers()
         self.allowance = Allowance(index, place.name)
+        self.on_copied: Callable[[Sequence[StoredVersion]], None] = lambda _: None
+        self.on_healed: Callable[[StoredVersion], None] = lambda _: None
         self._unhealed: set[tuple[int, int]] = set()  # what a copy cannot heal: it is sealed, or damaged itself
         self._registered_at = 0.0
         self._known = 0  # the number of the copy that was recognised
@@ -260,6 +266,8 @@ class Copying:
             self._records.conclude(batch, (), now, now)
         else:
             self._records.give_back(batch, now)
+        there = {each.number for each in results if each.stored is not None}
+        self.on_copied([item.held for item in batch.items if item.number in there])
         locations = {item.number: item.held.location for item in batch.items}
         if lost := [VerificationResult(locations[each.number], each.error, now) for each in results if each.is_lost]:
             self._index.record_verification(lost)
@@ -347,6 +355,7 @@ class Copying:
                 log.error("%s cannot be healed from copy %s: %s", item.held.location, self._place.name, error)
             else:
                 self.done.healed += 1
+                self.on_healed(item.held)
                 log.warning("%s was damaged and is healed from copy %s", item.held.location, self._place.name)
 
 

@@ -200,6 +200,8 @@ class Recovery:
             self._archive.keep(fetched.returned)
             self._ingest.add_rows([each.location for each in fetched.returned])
             self._count(fetched.returned)
+            come = {each.location for each in fetched.returned}
+            self._bring_back.on_brought([item.held for item in part if item.held.location in come], self._name)
             self.done.from_lists += len(fetched.returned)
             self._failed |= fetched.errors
             for each in fetched.returned:
@@ -290,6 +292,8 @@ class Recovery:
             part.fetching.discard()
             raise
         self._count(returned)
+        come = {each.location for each in returned}
+        self._bring_back.on_brought([held for held in part.wanted if held.location in come], self._name)
         self._pass(part.versions)  # only now: what is said to be here survives a power cut
 
     def _count(self, returned: Sequence[ReturnedFile]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -68,7 +68,7 @@ class Verifications:
                 return
             *_, verified_at, last_id = batch[-1]
 
-    def record(self, results: Iterable[VerificationResult]) -> None:
+    def record(self, results: Iterable[VerificationResult], on_damage: Callable[[str, str], None]) -> None:
         """See ``Index.record_verification``: a file repaired while it was read is not damaged."""
         rest = iter(results)
         checked = sa.bindparam("checked", type_=Text)
@@ -86,6 +86,9 @@ class Verifications:
             ]
             with self._database.writing("results of a verification") as connection:
                 connection.execute(update, rows)
+            for each in batch:
+                if each.damage:
+                    on_damage(each.location, each.damage)
 
     def record_return(self, locations: Sequence[str]) -> None:
         """See ``Index.record_return``."""
