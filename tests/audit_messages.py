@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from backup_scp.ports import TrailEvent, TrailKind
@@ -91,3 +93,13 @@ class ReadMessage:
     def details(self) -> dict[str, str]:
         found = self.root.iter("ParticipantObjectDetail")
         return {each.get("type", ""): base64.b64decode(each.get("value", "")).decode() for each in found}
+
+
+def messages_in(folder: Path) -> Iterator[ReadMessage]:
+    """Yield the messages of an audit log, which may be written meanwhile."""
+    for file in sorted(folder.glob("audit-*.log")):
+        for line in file.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                kind, content = line.rstrip(b"\n").split(b" ", 4)[3:]
+                if kind == b"entry":
+                    yield ReadMessage(content)

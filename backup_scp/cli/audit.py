@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,6 @@ from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, setti
 from backup_scp.cli.output import count, print_json, say
 
 app = typer.Typer(no_args_is_help=True, help="The audit log: who did what with which study.")
-
-
-@app.callback()
-def group() -> None:
-    """Keep ``verify`` a command of its own, though it is the only one."""
 
 
 @app.command("verify", cls=PlainCommand)
@@ -54,6 +50,56 @@ def verify(
         with reporting(settings) as reporter:
             reporter.log_used(Party(getpass.getuser()), where.name)
     if found.problem:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class SyslogTested:
+    """What became of a test message.
+
+    Attributes
+    ----------
+    server
+        The syslog server.
+    taken
+        Whether it has read the message.
+    error, fix
+        Why not, and what to do; empty when it has.
+    """
+
+    server: str
+    taken: bool
+    error: str = ""
+    fix: str = ""
+
+
+@app.command("test", cls=PlainCommand)
+def send_test(context: typer.Context, *, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """Send a message to the syslog server of [audit] in the settings, to see that it comes.
+
+    The running node sends the entries of its log in the same way. Exit code 1 when the server did not take it.
+    """
+    from backup_scp.audit.syslog_server import SyslogFailed
+    from backup_scp.errors import InvalidSelection
+    from backup_scp.node.audit_setup import syslog_server, trial_message
+
+    settings = settings_of(context, config)
+    server = syslog_server(settings)
+    if server is None:
+        raise InvalidSelection('[audit] names no syslog server: set syslog = "tls://HOST:6514"')
+    try:
+        server.send([trial_message(settings, getpass.getuser())])
+        result = SyslogTested(server.name, taken=True)
+    except SyslogFailed as error:
+        result = SyslogTested(server.name, taken=False, error=str(error), fix=error.fix)
+    if json:
+        print_json(result)
+    elif result.taken:
+        say(f"{server.name} has read a message with the ID DICOM+RFC3881: look whether it is there")
+    else:
+        say(f"Not sent: {result.error}")
+        say(f"  {result.fix}")
+    if not result.taken:
         raise typer.Exit(1)
 
 

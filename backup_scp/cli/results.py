@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from backup_scp.audit.log_check import LogCheck
 from backup_scp.certificates.certified import Certified, ForClient
 from backup_scp.cli.alerts import AlertSent
+from backup_scp.cli.audit import SyslogTested
 from backup_scp.cli.copies import Forgotten
 from backup_scp.cli.copies_fetch import FetchedImages
 from backup_scp.cli.copies_report import CopiesRun
@@ -84,6 +85,7 @@ RESULTS = {
         [f"users {name}" for name in ("add", "role", "reset", "link", "unlink", "disable", "enable", "remove")],
         Result(ChangedUser),
     ),
+    "audit test": Result(SyslogTested, "Exit code 1 when the server did not take it."),
     "audit verify": Result(LogCheck, "Exit code 1 when a record was changed."),
     "tls init": Result(InitResult, "With --write it does not ask."),
     "tls renew": Result(Certified),

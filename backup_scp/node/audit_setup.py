@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from backup_scp.audit.audit_log import AuditLog
+from backup_scp.audit.log_forwarding import LogForwarding
+from backup_scp.audit.log_record import LogRecord, RecordKind
+from backup_scp.audit.syslog_message import syslog_message
+from backup_scp.audit.syslog_server import SyslogServer
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.conditions import Condition, Query, SingleValue
 from backup_scp.errors import Unavailable
+from backup_scp.machine import clock
 from backup_scp.node.accounts_setup import open_accounts
 from backup_scp.node.settings import Settings
-from backup_scp.ports import RemoteAE, StudyReader, new_correlation_id
+from backup_scp.ports import RemoteAE, StudyReader, TrailEvent, new_correlation_id
+from backup_scp.services.audit_message import audit_message
 from backup_scp.services.audit_reporter import AuditReporter, Party
 from backup_scp.services.restore_result import Restore
 from backup_scp.services.study_counts import StudyCounts
 from backup_scp.watch.audit_thread import AuditThread
+from backup_scp.watch.syslog_thread import SyslogThread
 
 if TYPE_CHECKING:
     from backup_scp.accounts.sql_accounts import SQLAccounts
@@ -32,10 +41,47 @@ FOLDER = "audit"
 
 def audit_thread(settings: Settings, index: StudyReader | None = None) -> AuditThread:
     """Return the thread that keeps the trail of this process; the index tells the patients of studies."""
-    source_id = f"{settings.node.ae_title}@{socket.gethostname()}"
     patient_of = patients_in(index) if index is not None else lambda _: ""
     log = AuditLog(settings.home / FOLDER)
-    return AuditThread(log.append, source_id, patient_of, settle=log.settle)
+    return AuditThread(log.append, _source_id(settings), patient_of, settle=log.settle)
+
+
+def syslog_server(settings: Settings) -> SyslogServer | None:
+    """Return the server that gets the log as well; None when the settings name none."""
+    said = settings.audit
+    if not said.syslog:
+        return None
+    host, port = said.syslog_server
+    named = (said.ca, said.certificate, said.key)
+    ca, certificate, key = (settings.home / Path(file).expanduser() if file else None for file in named)
+    return SyslogServer(host, port, ca, certificate, key)
+
+
+def start_forwarding(settings: Settings, stack: ExitStack) -> None:
+    """Send the log to the syslog server of the settings, if they name one, until the stack is closed."""
+    server = syslog_server(settings)
+    if server is not None:
+        thread = SyslogThread(LogForwarding(settings.home / FOLDER, server).send_some)
+        thread.start()
+        stack.callback(thread.stop)
+
+
+def trial_message(settings: Settings, user: str) -> bytes:
+    """Return a syslog message that says that somebody looks at the audit log; no log has it."""
+    events: list[TrailEvent] = []
+    AuditReporter(_Kept(events.append), settings.node.ae_title).log_used(Party(user), "a trial of the syslog server")
+    content = audit_message(events[0], _source_id(settings))
+    return syslog_message(LogRecord(1, clock.now().isoformat(), "", RecordKind.ENTRY, content), os.getpid())
+
+
+class _Kept(NamedTuple):
+    """A trail that gives each entry to a function."""
+
+    record: Callable[[TrailEvent], None]
+
+
+def _source_id(settings: Settings) -> str:
+    return f"{settings.node.ae_title}@{socket.gethostname()}"
 
 
 @contextmanager

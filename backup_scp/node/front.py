@@ -16,6 +16,7 @@ from backup_scp.machine.readable import count
 from backup_scp.machine.service_manager import ALIVE, READY, STOPPING, tell
 from backup_scp.node.alarms import start_alarms
 from backup_scp.node.alert_setup import alert_channels
+from backup_scp.node.audit_setup import start_forwarding
 from backup_scp.node.node import Node
 from backup_scp.node.reloading import RELOAD, Reloaded, changed, note, require_live
 from backup_scp.node.run_record import Run, RunRecord
@@ -52,7 +53,7 @@ class Front:
         self._again = again
         # Now: the process ID of a parent that has died is another one.
         self._process = os.getppid() if settings.node.workers > 1 else os.getpid()
-        self._alarms = ExitStack()
+        self._beside = ExitStack()
         self._ports: tuple[int, ...] = ()
 
     def started(self, node: Node, ports: tuple[int, ...]) -> None:
@@ -64,7 +65,13 @@ class Front:
         self._teller.ready(ready(self._settings, self._node, record))
         tell(READY, f"STATUS=Consoles send to: {record.where}")
         self._web.poll()
-        self._alarms = start_alarms(self._settings, self._node.storage, lambda: self._node.is_listening)
+        self._beside = self._started_beside(self._settings)
+
+    def _started_beside(self, settings: Settings) -> ExitStack:
+        """Start what tells others: alarms, and the audit log to a syslog server."""
+        stack = start_alarms(settings, self._node.storage, lambda: self._node.is_listening)
+        start_forwarding(settings, stack)
+        return stack
 
     def poll(self, *, must_reload: bool = False) -> None:
         """Look after the web process, write the record if it has changed, and tell a watchdog that the node listens."""
@@ -101,9 +108,9 @@ class Front:
         before, self._web = self._web, web
         web.poll()
         before.stop()
-        self._alarms.close()
+        self._beside.close()
         self._settings = after
-        self._alarms = start_alarms(after, self._node.storage, lambda: self._node.is_listening)
+        self._beside = self._started_beside(after)
         self._again.applied(after)
         self._run.write(record := self._record())
         tell(f"STATUS=Consoles send to: {record.where}")
@@ -119,7 +126,7 @@ class Front:
         """Report it, and end the web process."""
         tell(STOPPING)
         self._teller.stopping()
-        self._alarms.close()
+        self._beside.close()
         self._web.stop()
 
     def _record(self) -> RunRecord:

@@ -31,7 +31,8 @@ pytestmark = pytest.mark.system
 _WITH_RESTART = {"node.home", "node.workers", "archive.url", "archive.reserve_mb", "index.url"}
 _NEEDS_A_FILE = {
     "tls.certificate", "tls.key", "tls.ca", "web.certificate", "web.key", "web.ca", "web.token_file", "alerts.ca",
-    "alerts.smtp_password_file", "log.file", "node.plain", "web.openid_connect",
+    "alerts.smtp_password_file", "audit.ca", "audit.certificate", "audit.key",
+    "log.file", "node.plain", "web.openid_connect",
 }  # fmt: skip
 # A value for each other setting; those that depend on each other come in this order.
 _OTHERS: dict[str, Any] = {
@@ -50,6 +51,7 @@ _OTHERS: dict[str, Any] = {
     "alerts.email": ["it@clinic.example"], "alerts.email_from": "node@clinic.example", "alerts.smtp_security": "none",
     "alerts.smtp_user": "node", "alerts.webhook": "http://127.0.0.1:1/hook", "alerts.webhook_form": "slack",
     "alerts.heartbeat": "http://127.0.0.1:1/ping", "alerts.heartbeat_minutes": 4, "drill.every_days": 29,
+    "audit.syslog": "tls://127.0.0.1:1",
     "drill.sample": 49, "drill.full_every_days": 364, "plan.clinic": "North", "plan.contacts": ["IT"],
     "plan.key_holder": "Dr. Doe", "plan.spare_machine": "PC", "log.level": "DEBUG", "log.json": True,
 }  # fmt: skip

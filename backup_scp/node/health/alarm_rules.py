@@ -59,6 +59,7 @@ _RULES = {
     ("drill", "overdue"): _Rule(_HOURS, "copy {subject} was proved to come back"),
     ("silent", ""): _Rule(_AT_ONCE, "{subject} sends again, or is not expected any more"),  # hours or days already
     ("recovery", ""): _Rule(_HOURS, "the archive has all images again"),
+    ("audit", ""): _Rule(_AT_ONCE, "{subject} takes the audit log again"),  # an hour already
     ("alerts", ""): _Rule(_AT_ONCE, "every channel of [alerts] takes messages again"),  # a day already
 }
 
@@ -68,7 +69,7 @@ _TOLD_NOTES = {("copies", "behind"), ("drill", "overdue")}
 _TOLD_OTHERWISE = {("drill", "failed")}
 """The result of each drill is a message of its own."""
 
-_WITHOUT_INDEX = frozenset({"node", "maintenance", "web", "owner", "certificate", "index", "alerts"})
+_WITHOUT_INDEX = frozenset({"node", "maintenance", "web", "owner", "certificate", "index", "alerts", "audit"})
 
 ALL_KINDS = frozenset(what for what, _ in _RULES)
 INDEX_KINDS = ALL_KINDS - _WITHOUT_INDEX

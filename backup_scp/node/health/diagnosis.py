@@ -21,6 +21,7 @@ from backup_scp.ports import RECOVERY, OwedReports
 
 _LEAST_ROOM_BYTES = 100_000_000
 _OVERDUE = timedelta(days=1)
+_WAITED = timedelta(hours=1)
 _STUCK = timedelta(hours=1)
 _RELEASED = datetime(2026, 1, 1, tzinfo=UTC)  # a correct clock is later than this
 START = "start it with  backup-scp serve  (beside systemd: sudo systemctl start backup-scp)"
@@ -30,7 +31,7 @@ _RESTART = "restart the node, and read its log"
 def findings(facts: NodeFacts) -> list[Finding]:
     """List the problems, the most serious first; empty when there is nothing to do."""
     found = [*_node(facts), *_storing(facts), *_clock(facts), *_index(facts), *_recovery(facts)]
-    found += [*clinics(facts.settings), *_alerts(facts)]
+    found += [*clinics(facts.settings), *_alerts(facts), *_syslog(facts)]
     if facts.known is not None:
         known = facts.known
         found += [*_damage(known), *_changes(known), *_disk(facts, known)]
@@ -193,6 +194,17 @@ def _clock(facts: NodeFacts) -> Iterator[Finding]:
     if facts.known is not None and facts.known.clock_doubt.images:
         doubt = facts.known.clock_doubt
         yield (_note if doubt.is_over else _act)("clock", doubt.sentence, aspect="future")
+
+
+def _syslog(facts: NodeFacts) -> Iterator[Finding]:
+    """Report a syslog server that takes nothing; after an hour a person must look."""
+    state = facts.forwarded
+    if not facts.settings.audit.syslog or not state.trouble or state.since is None:
+        return
+    told = f"Since {moment(state.since)} the audit log waits: {state.trouble}"
+    is_long = facts.at - state.since > _WAITED
+    fix = f"{state.fix}\nbackup-scp audit test"
+    yield _act("audit", told, fix, subject=state.server) if is_long else _note("audit", told, fix)
 
 
 def _alerts(facts: NodeFacts) -> Iterator[Finding]:

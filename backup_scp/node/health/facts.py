@@ -6,9 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from backup_scp.audit.log_forwarding import ForwardState
 from backup_scp.errors import ArchiveUnavailable, BackupSCPError
 from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
+from backup_scp.node.audit_setup import FOLDER
 from backup_scp.node.health import surroundings
 from backup_scp.node.health.certificates import CertificateState, certificate_states
 from backup_scp.node.health.silence_findings import look_for_silences
@@ -107,6 +109,8 @@ class NodeFacts:
         Why a channel takes no alert, by its name.
     told
         The last messages that were taken, the newest first; 5 at most.
+    forwarded
+        How far the syslog server has the audit log.
     """
 
     settings: Settings
@@ -122,6 +126,7 @@ class NodeFacts:
     certificates: list[CertificateState]
     alert_troubles: dict[str, ChannelTrouble] = field(default_factory=dict)
     told: list[SentAlert] = field(default_factory=list)
+    forwarded: ForwardState = field(default_factory=ForwardState)
 
 
 def gather(settings: Settings, opened: OpenStores | None = None, *, counts: bool = True) -> NodeFacts:
@@ -170,6 +175,7 @@ def gather(settings: Settings, opened: OpenStores | None = None, *, counts: bool
         certificates=certificate_states(settings, at),
         alert_troubles=alerts.troubles,
         told=alerts.sent[: -_LAST_TOLD - 1 : -1],
+        forwarded=ForwardState.load(settings.home / FOLDER),
     )
 
 

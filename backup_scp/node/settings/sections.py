@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from backup_scp.machine.hours import Hours
 from backup_scp.machine.networks import network_of
 from backup_scp.node.settings.alerts_section import AlertsSettings
+from backup_scp.node.settings.audit_section import AuditSettings
 from backup_scp.node.settings.openid_section import OpenIDSettings
 from backup_scp.node.settings.remote_section import AETitle, RemoteSettings, ae_title, require_distinct
 from backup_scp.ports import site_fault
@@ -220,6 +221,7 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
     commitment: CommitmentSettings = CommitmentSettings()
     verify: VerifySettings = VerifySettings()
     alerts: AlertsSettings = AlertsSettings()
+    audit: AuditSettings = AuditSettings()
     drill: DrillSettings = DrillSettings()
     plan: PlanSettings = PlanSettings()
     log: LogSettings = LogSettings()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from backup_scp.audit.log_forwarding import ForwardState
 from backup_scp.dimse.association.access import ADD_REMOTE
 from backup_scp.node.health.certificates import CertificateState
 from backup_scp.node.run_record import Maintenance, NodeState
 from backup_scp.node.settings import Settings, load
+from backup_scp.node.settings.audit_section import AuditSettings
 from backup_scp.ports import ClockDoubt, DiskFault, MassChange, OwedReports, Rejection, Requester, ServiceKind, Task
 from backup_scp.watch.forecast import Forecast
 from tests.node.health.conftest import HOLDINGS, KNOWN, NOW, RECORD
@@ -254,3 +257,20 @@ def test_a_report_that_waits_is_nothing_to_do(found):
     )
     assert found(known={"commitments": [reports]}) == []
     assert KNOWN.commitments == []
+
+
+WAITING = ForwardState("log.example:6514", 7, LONG_AGO, "it is off", "switch it on", NOW - timedelta(minutes=50))
+BY_SYSLOG = Settings(home=Path("/nowhere"), audit=AuditSettings("tls://log.example"))
+
+
+@pytest.mark.parametrize(("minutes", "severity"), [(0, "note"), (20, "act")])
+def test_a_syslog_server_that_takes_nothing_needs_a_person_after_an_hour(found, minutes, severity):
+    (told,) = found(settings=BY_SYSLOG, forwarded=WAITING, at=NOW + timedelta(minutes=minutes))
+    assert (told.what, told.severity) == ("audit", severity)
+    assert told.sentence.endswith("the audit log waits: it is off")
+    assert "switch it on" in told.fix
+
+
+def test_a_syslog_server_that_takes_the_log_or_that_the_settings_name_no_more_is_well(found):
+    assert found(settings=BY_SYSLOG, forwarded=ForwardState("log.example:6514", 7, NOW)) == []
+    assert found(forwarded=WAITING) == []
