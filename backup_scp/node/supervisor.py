@@ -23,6 +23,7 @@ from backup_scp.errors import InvalidSettings
 from backup_scp.machine.folders import make_folders
 from backup_scp.machine.heaps import share_heaps
 from backup_scp.machine.readable import moment
+from backup_scp.machine.thread_switching import switch_threads_often
 from backup_scp.node.alarms import leave_event
 from backup_scp.node.front import Front, SettingsAgain
 from backup_scp.node.node import Node
@@ -157,6 +158,7 @@ def _serve(
     with contextlib.closing(_StopSignal()) as stop:
         if sys.platform != "win32" and settings.node.workers > 1:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
+        switch_threads_often()
         ports = node.start()
         gc.freeze()  # loaded modules are never garbage, so no collection needs to scan them again
         gc.enable()

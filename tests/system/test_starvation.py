@@ -258,3 +258,13 @@ def ask_for_every_image(reader: raw_sender.Association) -> None:
     elements: Elements = {0x0002: STUDY_ROOT_FIND, 0x0100: raw_sender.C_FIND_RQ, 0x0700: 0, 0x0800: 1}
     reader._send_command(1, elements)
     reader._send_fragment(1, 2, wire.encoded(identifier, IMPLICIT))
+
+
+def test_threads_of_callers_take_short_turns(make_node, tmp_path):
+    """Python's 5 ms would keep a C-ECHO waiting for seconds beside callers that keep their threads busy."""
+    said = "import atexit, sys; atexit.register(lambda: print('turns of', sys.getswitchinterval(), flush=True))"
+    (tmp_path / "sitecustomize.py").write_text(said)
+    node = make_node(env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    node.start()
+    node.stop()
+    assert "turns of 0.0005\n" in node.output
