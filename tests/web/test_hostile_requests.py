@@ -180,6 +180,15 @@ def test_a_body_without_end_takes_no_memory(chunk):
     assert most < 4_000_000
 
 
+def test_thousands_of_parts_that_are_no_images_take_little_memory(web):
+    content = joined([part(b"x")] * 5000)
+    tracemalloc.start()
+    assert_refused(web.post("/studies", content=content, headers={"content-type": CONTENT_TYPE}))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 5_000_000
+
+
 def test_what_stands_before_and_behind_has_an_end():
     reader = MultipartReader(BOUNDARY, _Nothing())
     with pytest.raises(Problem):

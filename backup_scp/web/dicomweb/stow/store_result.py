@@ -52,16 +52,20 @@ class StoreResult:
 
     def __init__(self) -> None:
         self.stored: list[RequestedImage] = []
-        self.failed: list[tuple[RequestedImage, BackupSCPError]] = []
+        self.failed: list[tuple[RequestedImage, StoreFailure]] = []
+        self._first: BackupSCPError | None = None
+        self._may_succeed_later = True
 
     def add_failure(self, image: RequestedImage, error: BackupSCPError) -> None:
-        """Record why an image was not stored."""
-        self.failed.append((image, error))
+        """Record why an image was not stored; of further errors only the kind, since each holds the part's memory."""
+        self._first = self._first or error
+        self._may_succeed_later &= isinstance(error, Unavailable)
+        self.failed.append((image, _reason(error)))
 
     def for_audit(self) -> tuple[list[tuple[str, str]], int, str]:
         """Return study and SOP Class of what is stored, the number of refused images, and why the first was."""
         stored = [(image.study_instance_uid, image.sop_class_uid) for image in self.stored]
-        return stored, len(self.failed), str(self.failed[0][1]) if self.failed else ""
+        return stored, len(self.failed), str(self._first or "")
 
     def raise_if_unavailable(self) -> None:
         """Raise the first error when nothing was stored because of the archive or the index: try again later.
@@ -70,15 +74,15 @@ class StoreResult:
         ------
         Unavailable
         """
-        if not self.stored and self.failed and all(isinstance(error, Unavailable) for _, error in self.failed):
-            raise self.failed[0][1]
+        if self._first is not None and not self.stored and self._may_succeed_later:
+            raise self._first
 
     def response(self, base: str, offer: Offer) -> Response:
         """Encode the answer; ``base`` is the base URI of the service."""
         status = 200 if not self.failed else 202 if self.stored else 409
         headers = {}
-        if self.failed:
-            reason = str(self.failed[0][1]).encode("ascii", "replace").decode().replace('"', "'")
+        if self._first is not None:
+            reason = str(self._first).encode("ascii", "replace").decode().replace('"', "'")
             headers["Warning"] = f'299 backup-scp "{reason}"'
         return Response(encoded(self._module(base), offer), status, headers, offer.name)
 
@@ -87,16 +91,16 @@ class StoreResult:
         studies = {image.study_instance_uid for image in self.stored}
         if len(studies) == 1 and (url := _study_url(base, studies.pop())):
             module.append(retrieve_url(url))
-        named = [(image, error) for image, error in self.failed if image.sop_instance_uid]
+        named = [(image, reason) for image, reason in self.failed if image.sop_instance_uid]
         if named:
             module.append(
-                sequence("FailedSOPSequence", ([*_reference(image), _reason(error)] for image, error in named))
+                sequence("FailedSOPSequence", ([*_reference(image), failure_reason(reason)] for image, reason in named))
             )
         if self.stored:
             items = ([*_reference(image), *_url(base, image)] for image in self.stored)
             module.append(sequence("ReferencedSOPSequence", items))
         if len(named) < len(self.failed):
-            others = ([_reason(error)] for image, error in self.failed if not image.sop_instance_uid)
+            others = ([failure_reason(reason)] for image, reason in self.failed if not image.sop_instance_uid)
             module.append(sequence("OtherFailuresSequence", others))
         return module
 
@@ -105,10 +109,8 @@ def _reference(image: RequestedImage) -> list[ModelElement]:
     return reference(image.sop_class_uid, image.sop_instance_uid)
 
 
-def _reason(error: BackupSCPError) -> ModelElement:
-    return failure_reason(
-        next((reason for kind, reason in _REASONS if isinstance(error, kind)), StoreFailure.PROCESSING_FAILURE)
-    )
+def _reason(error: BackupSCPError) -> StoreFailure:
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), StoreFailure.PROCESSING_FAILURE)
 
 
 def _study_url(base: str, study: str) -> str:
