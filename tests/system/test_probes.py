@@ -10,6 +10,8 @@ from tests.system.probes.beside import Beside, beside, warmed
 from tests.system.probes.target import probed_node, started
 from tests.system.raw_sender import echo
 
+STUDIES = 300
+
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory):
@@ -17,7 +19,7 @@ def attacked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("probes")
     node = probed_node(lambda **arguments: Node(folder / "node", **arguments), folder)
     try:
-        target = started(node)
+        target = started(node, STUDIES)
         with beside(node, target) as running:
             warmed(running, WARMING)
             yield running

@@ -32,7 +32,7 @@ def row(outcome: Outcome) -> str:
         f"{outcome.slowest_store_s * 1e3:,.0f} ms",
         f"{before.memory_bytes / 1e6:.0f} MB, {(peak.memory_bytes - before.memory_bytes) / 1e6:+.0f} MB",
         f"{before.files} to {after.files}",
-        f"{before.threads} to {after.threads}",
+        f"{before.threads + before.of_web} to {after.threads + after.of_web}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -41,6 +41,7 @@ def main() -> int:
     """Run all attacks, and return 1 when the modality waited for one, or the node grew."""
     parser = argparse.ArgumentParser(prog="python -m tests.system.probes", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="for each attack, again and again")
+    parser.add_argument("--studies", type=int, default=8000, help="in the index")
     parser.add_argument("--only", default="", help="attacks whose name has this in it")
     asked = parser.parse_args()
     found: list[str] = []
@@ -48,7 +49,7 @@ def main() -> int:
         folder = Path(name)
         node = probed_node(lambda **arguments: Node(folder / "node", **arguments), folder)
         try:
-            with beside(node, started(node)) as running:
+            with beside(node, started(node, asked.studies)) as running:
                 warmed(running, WARMING)
                 print(f"| {' | '.join(_HEADS)} |\n{'|---' * len(_HEADS)}|")
                 for attack, function in {"none": nothing(running), **ATTACKS}.items():

@@ -21,12 +21,10 @@ from tests.dimse.wire import (
     pdv,
 )
 from tests.fuzz.pdu_streams import stream
-from tests.system.probes.target import Target, at_once, held
+from tests.system.probes.target import ECHO, Target, at_once, held
 
-ECHO = ((VERIFICATION, (IMPLICIT,)),)
 REQUEST = associate_rq(ECHO, calling=b"STRANGER")
 GET = b"GET /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-_IMAGE_FIRST = p_data(pdv(1, 0, bytes(16_000)))
 _CLIENT_HELLO_BYTES = 1 << 16
 
 
@@ -83,20 +81,16 @@ def lengths_of_4_gb(target: Target) -> None:
 
 
 def endless_p_data(target: Target) -> None:
-    """Fragments of a Command Set without end; the node breaks those off whose bytes it would have to keep."""
-    without_end = {p_data(pdv(1, 1, bytes(16_000))): True, p_data(*[pdv(1, 1)] * 2000): False, _IMAGE_FIRST: True}
+    """Fragments of a Command Set without end, or of a Data Set without one; the node breaks off."""
+    pieces = [p_data(pdv(1, control, bytes(16_000))) for control in (1, 0)]
 
     def send(number: int) -> None:
-        piece, is_aborted = list(without_end.items())[number % len(without_end)]
-        with target.peer() as peer:
-            if peer.ask(REQUEST)[0] == ASSOCIATE_RJ:  # too many of this address are still read
-                return
-            with contextlib.suppress(ConnectionError):
-                for _ in range(300):
-                    peer.send(piece)
-                assert not is_aborted or peer.pdu()[0] == ABORT
+        with target.associated() as peer, contextlib.suppress(ConnectionError):
+            for _ in range(300):
+                peer.send(pieces[number % 2])
+            assert peer.pdu()[0] == ABORT
 
-    at_once(send, 12, callers=6)
+    at_once(send, 24)
 
 
 def never_released(target: Target) -> None:
@@ -125,8 +119,7 @@ def released_at_once(target: Target) -> None:
     """Associations with one C-ECHO, as fast as they go."""
 
     def call(_: int) -> None:
-        with target.peer() as peer:
-            assert peer.ask(REQUEST)[0] == ASSOCIATE_AC
+        with target.associated() as peer:
             assert peer.echo() == 0
             peer.release()
 
