@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -48,6 +49,7 @@ class Terminal:
         self._process = process
         self._master = master
         self._read = bytearray()
+        self._hung_up = threading.Event()
         self._reader = threading.Thread(target=self._read_all, daemon=True)
         self._reader.start()
 
@@ -62,9 +64,12 @@ class Terminal:
         return _ESCAPES.sub("", self.raw)
 
     def wait_for(self, words: str) -> None:
-        """Return when the screen has shown these words."""
-        wait_until(lambda: words in self.text or self._process.poll() is not None, 60, what=f"{words!r} being printed")
-        assert words in self.text, self.text
+        """Return when the screen has shown these words, on one line or on several."""
+        wait_until(lambda: self._has(words) or self._process.poll() is not None, 60, what=f"{words!r} being printed")
+        assert self._has(words), self.text
+
+    def _has(self, words: str) -> bool:
+        return words in self.text or words in " ".join(self.text.split())
 
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)
@@ -75,15 +80,24 @@ class Terminal:
         self._reader.join(timeout_s)
         return Ended(code, self.text)
 
+    def hang_up(self) -> None:
+        """Close the window: the system sends SIGHUP, and what is printed from now on goes nowhere."""
+        self._hung_up.set()
+        self._reader.join()
+        os.close(self._master)
+
     def close(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        self._reader.join()
-        os.close(self._master)
+        if not self._hung_up.is_set():
+            self._reader.join()
+            os.close(self._master)
 
     def _read_all(self) -> None:
-        while True:
+        while not self._hung_up.is_set():
+            if not select.select([self._master], [], [], 0.2)[0]:
+                continue
             try:
                 some = os.read(self._master, 1 << 16)
             except OSError as error:

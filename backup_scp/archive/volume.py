@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backup_scp.archive.os_errors import failure, reason
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
+from backup_scp.machine.disks import existing
 from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder, last_failed_fsync
 
 CHECK_BYTES = 4 << 20
@@ -140,18 +141,12 @@ def _usage(folder: Path) -> tuple[int, int | None]:
     if sys.platform == "win32":
         import shutil
 
-        return shutil.disk_usage(_existing(folder)).free, None
+        return shutil.disk_usage(existing(folder)).free, None
     try:
         found = os.statvfs(folder)
     except FileNotFoundError:
-        found = os.statvfs(_existing(folder))
+        found = os.statvfs(existing(folder))
     return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
 
 
 def _write_test(folder: Path) -> None:

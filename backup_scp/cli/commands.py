@@ -14,6 +14,7 @@ from backup_scp.cli.failure import usage_errors_told
 from backup_scp.cli.options import ConfigOption, JSONOption, MainConfigOption, PlainCommand, config_of
 
 _COMMANDS = {
+    "setup": "setup",
     "reload": "reload",
     "status": "status",
     "check": "check",
@@ -107,7 +108,7 @@ def _main(
     A console or PACS sends every study here over DICOM. backup-scp stores acknowledged images exactly as received,
     finds them, and sends them back to any configured AE or into a folder.
 
-    Begin with: backup-scp serve
+    Begin with: backup-scp setup, or backup-scp serve
     """
     context.obj = config
 

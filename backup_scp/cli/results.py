@@ -18,6 +18,7 @@ from backup_scp.cli.index import Copied
 from backup_scp.cli.patients import ChangedLink
 from backup_scp.cli.recovery_watch import RecoveryEnd
 from backup_scp.cli.restore_summary import RestoreSummary
+from backup_scp.cli.setup import SetUp
 from backup_scp.cli.tls import InitResult
 from backup_scp.cli.users import ChangedUser, ListedUser
 from backup_scp.node.copy_keys import CopyKeys
@@ -55,6 +56,7 @@ RESULTS = {
     "serve": Result(
         Ready, "It is printed when the node is ready; the log goes elsewhere, see `[log]` in the settings."
     ),
+    "setup": Result(SetUp, "Questions go to standard error."),
     "reload": Result(Reloaded, "Exit code 1 when the node keeps the settings that it has."),
     "status": Result(Status),
     "check": Result(list[Finding]),

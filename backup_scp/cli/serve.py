@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,12 @@ def serve(config: Path | None, *, json: bool = False) -> None:
 
 
 def _say(line: str) -> None:
-    print(escape(line), flush=True)  # the reader may wait at a pipe
+    """Print a line at once, as its reader may wait at a pipe; a node whose window was closed goes on without."""
+    try:
+        print(escape(line), flush=True)
+    except OSError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is buffered would fail again at the end
 
 
 class ToPerson:

@@ -64,7 +64,7 @@ def changed(before: Settings, after: Settings) -> list[str]:
             found += [f"[[{section.name}]] {name}" for name in _differing(old, new)]
         elif old != new:
             keys = (key.name for key in msgspec.structs.fields(old) if getattr(old, key.name) != getattr(new, key.name))
-            found += [f"[{section.name}] {key}" for key in keys]
+            found += [f"[{section.name}] {key}" for key in keys if key != "home"]  # other words for the same folder
     return found
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
 import secrets
 import threading
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from backup_scp.node.settings import (
     load_text,
 )
 from backup_scp.node.settings.document import changed
-from backup_scp.node.settings.hiding import FILES, SECRET_KEYS, hidden, shown_url
+from backup_scp.node.settings.hiding import FILES, SECRET_KEYS, difference, shown_url
 from backup_scp.node.settings.known import CONFIG, EXPLAINED, LISTS, PREFIX
 from backup_scp.node.settings_on_disk import SettingsOnDisk
 from backup_scp.ports import (
@@ -112,15 +110,12 @@ class SettingsEditor:
         found = on_disk.read(path)
         after = self._changed(found, change)
         self._require_place(after, path, change)
-        before = "" if found.content is None else found.text
-        lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="")
-        raw = (tomllib.loads(text.removeprefix("\ufeff")) for text in (before, after))
         key = secrets.token_urlsafe(16)
         with self._lock:
             self._previewed[key] = change, found.digest
             for oldest in list(self._previewed)[:-_MOST_PREVIEWS]:
                 del self._previewed[oldest]
-        return SettingsPreview(str(path), hidden(list(lines)[2:], *raw), key, on_disk.why_fixed(path))
+        return SettingsPreview(str(path), difference(found.before, after), key, on_disk.why_fixed(path))
 
     def write(self, key: str, who: str) -> None:
         path = self._required_path()
@@ -278,7 +273,3 @@ def _own(settings: Settings) -> dict[str, SettingValue]:
     if settings.tls_files is None:
         del found["tls_port"]
     return found | {"addresses": tuple(console_addresses(settings.node.host)), "home": str(settings.home)}
-
-
-def _lines(text: str) -> list[str]:
-    return text.removeprefix("\ufeff").splitlines()

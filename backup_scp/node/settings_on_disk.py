@@ -39,6 +39,11 @@ class SettingsOnDisk(NamedTuple):
         except UnicodeDecodeError:
             raise InvalidSettings(f"The settings file {self.path} is not UTF-8 text: save it as UTF-8") from None
 
+    @property
+    def before(self) -> str:
+        """What it says; empty when it is not there."""
+        return "" if self.content is None else self.text
+
 
 def path_of(running: Settings, environment: Mapping[str, str]) -> Path | None:
     """Return the settings file, or where one would be made; None when the environment wants none."""
@@ -64,8 +69,13 @@ def read(path: Path) -> SettingsOnDisk:
         raise InvalidSettings(f"The settings file {path} cannot be read ({error.strerror})") from None
 
 
-def write(found: SettingsOnDisk, content: bytes) -> None:
+def write(found: SettingsOnDisk, content: bytes, mode: int = 0o600) -> None:
     """Replace the file, also behind a symbolic link; make it when it is not there.
+
+    Parameters
+    ----------
+    mode
+        Who may read a new one; one that is replaced keeps its mode.
 
     Raises
     ------
@@ -73,7 +83,7 @@ def write(found: SettingsOnDisk, content: bytes) -> None:
         It is as it was.
     """
     if found.content is None:
-        whole_file.write_new(found.path, content)
+        whole_file.write_new(found.path, content, mode)
         return
     path = found.path.resolve()
     whole_file.replace(path, content, path.with_name(f"{path.name}.{clock.now():%Y%m%dT%H%M%S.%fZ}"))

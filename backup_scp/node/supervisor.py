@@ -43,6 +43,7 @@ _WAKE_S = 1.0
 _LOOK_AGAIN_S = 10.0  # interval of ``Node.look_again`` while archive or index has a problem
 _STOPPED = (signal.SIGINT, signal.SIGTERM)
 _HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+_HANDLED = _STOPPED if _HANGUP is None else (*_STOPPED, _HANGUP)
 
 
 def serve(settings: Settings, teller: Teller, again: SettingsAgain | None = None) -> None:
@@ -101,7 +102,7 @@ class _StopSignal:
 
     def __init__(self) -> None:
         self.came = self._hung_up = False
-        self._has_terminal = _has_terminal()
+        self._window = _Window()
         self._woken, self._waker = socket.socketpair()
         self._woken.settimeout(0)
         self._waker.settimeout(0)
@@ -133,14 +134,29 @@ class _StopSignal:
         self.came = True
 
     def _note_hangup(self, *_: object) -> None:
-        if self._has_terminal and not _has_terminal():  # its window was closed: nobody could end the node by Ctrl-C
+        if self._window.is_closed:
             self.came = True
         else:
             self._hung_up = True
 
 
-def _has_terminal() -> bool:
-    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+class _Window:
+    """The terminal in which the node was started, if it was in one.
+
+    When it is closed the node ends, for nobody could end it by Ctrl-C any more.
+    """
+
+    def __init__(self) -> None:
+        self._was_open = self._is_open()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether there was one, and it is gone."""
+        return self._was_open and not self._is_open()
+
+    @staticmethod
+    def _is_open() -> bool:
+        return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
 def _serve(
@@ -157,7 +173,7 @@ def _serve(
     parent = parent or os.getppid()
     with contextlib.closing(_StopSignal()) as stop:
         if sys.platform != "win32" and settings.node.workers > 1:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         switch_threads_often()
         ports = node.start()
         gc.freeze()  # loaded modules are never garbage, so no collection needs to scan them again
@@ -198,11 +214,14 @@ class _Supervisor:
     def __post_init__(self) -> None:
         self._numbers: dict[int, int] = {}  # by process ID
         self._stopping = False
+        self._window = _Window()
 
     def run(self) -> None:
         """Start the processes, and replace those that end, until the node stops."""
         for each in _STOPPED:
             signal.signal(each, self._stop)
+        if _HANGUP is not None:
+            signal.signal(_HANGUP, self._hang_up)
         if not self._first_is_ready():
             for process in self._numbers:
                 sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))  # that process has reported the reason
@@ -236,15 +255,15 @@ class _Supervisor:
         if sys.platform == "win32":
             raise NotImplementedError  # ``serve`` has raised before
         # Block until the parent has recorded the new process, and in that one until it has its own handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         if self._stopping:  # the ports are closed already
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             return
         parent = os.getpid()
         process = os.fork()
         if process:
             self._numbers[process] = number
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             return
         self._numbers.clear()
         self.places.begin(number)
@@ -260,6 +279,15 @@ class _Supervisor:
         for process in list(self._numbers):
             with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
                 os.kill(process, signal.SIGTERM)
+
+    def _hang_up(self, number: int, _: object) -> None:
+        """End the node whose window was closed; else let the process with the front read the settings again."""
+        if self._window.is_closed:
+            self._stop()
+            return
+        for process in [process for process, place in self._numbers.items() if place == 0]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
 
 
 def _how_it_ended(status: int) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import socket
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,7 @@ from backup_scp.machine.addresses import console_addresses
 from backup_scp.node import settings_on_disk as on_disk
 from backup_scp.node.settings import Settings, load_text
 from backup_scp.node.settings.document import with_values
-from backup_scp.node.settings.hiding import hidden
+from backup_scp.node.settings.hiding import difference
 from backup_scp.node.settings_on_disk import SettingsOnDisk
 from backup_scp.ports import SettingValue
 
@@ -135,15 +133,13 @@ def settings_for(
 
 def _previewed(missing: Mapping[str, Mapping[str, str]], path: Path, environment: Mapping[str, str]) -> SettingsForTLS:
     found = on_disk.read(path)
-    before = "" if found.content is None else found.text
     try:
         values: dict[str, dict[str, SettingValue]] = {name: dict(keys) for name, keys in missing.items()}
         after = with_values(found.text, values)
         _require_taken(load_text(after, path, environment), missing)
     except InvalidSettings as error:
         return SettingsForTLS(missing, path, str(error))
-    lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="")
-    shown = tuple(hidden(list(lines)[2:], *(tomllib.loads(text.removeprefix("\ufeff")) for text in (before, after))))
+    shown = tuple(difference(found.before, after))
     return SettingsForTLS(missing, path, on_disk.why_fixed(path), shown, found, after)
 
 
@@ -158,7 +154,3 @@ def _require_taken(settings: Settings, missing: Mapping[str, Mapping[str, str]])
 def _shortest(settings: Settings, file: Path) -> str:
     """Return a path as the settings have it: relative to the folder of all data, if it is there."""
     return (file.relative_to(settings.home) if file.is_relative_to(settings.home) else file).as_posix()
-
-
-def _lines(text: str) -> list[str]:
-    return text.removeprefix("\ufeff").splitlines()

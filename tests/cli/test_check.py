@@ -43,6 +43,16 @@ def test_before_the_first_start_it_makes_nothing(run, home, files, monkeypatch):
     assert files() == before
 
 
+@pytest.mark.parametrize(("place", "code"), [("new", 0), ("a-file/new", 1)])
+def test_an_archive_that_the_settings_want_need_not_be_there_yet(run, home, monkeypatch, place, code):
+    (home / "a-file").touch()
+    file = home / "backup-scp.toml"
+    file.write_text(f"[node]\nhome = '{place}'\nport = {free_port()}\n[web]\nenabled = false\n")
+    monkeypatch.delenv("BACKUP_SCP_HOME")
+    ran = run("--config", file, "check", "--json")
+    assert (findings(ran)["archive"]["severity"], ran.code) == (("note", 0), ("act", 1))[code]
+
+
 @pytest.fixture
 def kept(home, stored, node_run):
     """Keep an image; the node has ended."""

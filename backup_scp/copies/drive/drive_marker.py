@@ -166,7 +166,7 @@ def prepare_drive(folder: Path, label: str, identity: str, own: Path, *, may_sha
         raise InvalidSelection(f"{MARKER} in {folder} is damaged: if the drive is ours, remove that file and try again")
     if _holds_something(folder):
         raise InvalidSelection(f"{folder} holds other files, and we replace none: name a new folder on the drive")
-    if not may_share_disk and (reason := _shared(folder, own)):
+    if not may_share_disk and (reason := shared_disk(folder, own)):
         raise InvalidSelection(
             f"{folder} is on {reason}: is the drive mounted there? A copy on it would be lost with it"
         )
@@ -192,7 +192,7 @@ def _holds_something(folder: Path) -> bool:
     return not was_ours and any(not name.startswith(".") and name not in _NOT_OTHERS for name in names)
 
 
-def _shared(folder: Path, own: Path) -> str:
+def shared_disk(folder: Path, own: Path) -> str:
     """Return the disk of this computer on which the folder lies; empty when it is on none of them."""
     device = (folder if folder.is_dir() else folder.parent).stat().st_dev
     with suppress(OSError):

@@ -47,8 +47,10 @@ def checks(settings: Settings, ask: Callable[[RemoteAE], None] = lambda _: None)
     try:
         require_owner(settings)
         require_archive(settings)
-    except (NoArchive, NotOwner) as error:
+    except NotOwner as error:
         yield _act("archive", str(error))
+    except NoArchive as error:
+        yield _not_there(settings, state, error)
     else:
         yield from _storage(settings, state)
     yield from clinics(settings)
@@ -202,6 +204,17 @@ def _archive(settings: Settings, archive: Archive, index: Index | None) -> Findi
     if reason := surroundings.why_not_writable(settings):
         return _act("archive", reason, "check the disk: is it full, read-only, or another user's?")
     return _ok("archive", f"{folder} can be written")
+
+
+def _not_there(settings: Settings, state: NodeState, error: NoArchive) -> Finding:
+    """Judge that there is no archive: before the first start there is none where a settings file wants it."""
+    is_wanted = settings.home_source.startswith("[node] home") and not state.running
+    if not is_wanted or surroundings.why_closed(settings.home):
+        return _act("archive", str(error))
+    told = f"there is none in {settings.home} yet: the node makes it when it starts"
+    return Finding(
+        "archive", Severity.NOTE, told, "if there were images before: connect their disk, do not start the node"
+    )
 
 
 def _closed_folders(settings: Settings, state: NodeState) -> Iterator[Finding]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +21,7 @@ _LINE = re.compile(
     r"^(?P<before>[ +-]?\s*#*\s*(?:access_key|webhook|heartbeat|[\w-]*(?:password|secret|token))\s*=\s*).*$"
 )
 _LOGIN = re.compile(r"(?P<scheme>[\w+.-]+://)(?P<login>[^/@\s\"']*:[^/@\s\"']*)@")
+_MARK = "\ufeff"  # the byte order mark of editors on Windows
 _LEAST = 3  # characters: shorter values stand everywhere
 
 
@@ -36,6 +39,13 @@ def shown_url(url: str) -> str:
     path, question, _ = path.partition("?")
     shown = f"{HIDDEN}@{host}" if login and at else place
     return f"{scheme}{separator}{shown}{'/' if '/' in rest else ''}{path}{f'?{HIDDEN}' if question else ''}"
+
+
+def difference(before: str, after: str) -> list[str]:
+    """Return the lines of a settings file that change, as ``diff -u`` shows them, without what is secret in them."""
+    before, after = before.removeprefix(_MARK), after.removeprefix(_MARK)
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="")
+    return hidden(list(lines)[2:], tomllib.loads(before), tomllib.loads(after))
 
 
 def hidden(lines: Iterable[str], *parsed: Mapping[str, Any]) -> list[str]:
