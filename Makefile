@@ -38,7 +38,7 @@ SEED ?= 1
 SUITES ?= bookworm trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help run deb sbom audit test test-power test-fresh fuzz mutants lint types unit system peers viewer viewer-page wheel format clean
+.PHONY: help run deb sbom audit test test-power test-fresh fuzz mutants lint types types-all types-win32 types-darwin unit system peers viewer viewer-page wheel format clean
 
 help:
 	@sed -n 's/^# \(make.*\|Also.*\|  .*\)/\1/p' Makefile
@@ -71,8 +71,10 @@ audit: $(VENV)/.installed
 	$(PIP) install --constraint constraints.txt --editable '.[release]'
 	@exec $(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
-# One pytest at the end, so that its last line is the result: unit tests first, then the system tests.
-test: peers viewer lint types
+# One pytest at the end, so that its last line is the result: unit tests first, then the system tests.  What comes before uses one
+# core, or waits for the network: two at a time.
+test: $(VENV)/.installed-test
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target peers viewer lint types
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-power: $(VENV)/.installed-test peers
@@ -99,10 +101,13 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.lint
 
-types: $(VENV)/.installed-test
+types: types-all types-win32 types-darwin
+
+types-all: $(VENV)/.installed-test
 	$(BIN)/mypy
-	$(BIN)/mypy --platform win32 backup_scp
-	$(BIN)/mypy --platform darwin backup_scp
+
+types-win32 types-darwin: types-%: $(VENV)/.installed-test
+	$(BIN)/mypy --platform $* --cache-dir .mypy_cache/$* backup_scp
 
 unit: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not system" -n $(WORKERS)
