@@ -52,8 +52,8 @@ def syslog_server(settings: Settings) -> SyslogServer | None:
     if not said.syslog:
         return None
     host, port = said.syslog_server
-    named = (said.ca, said.certificate, said.key)
-    ca, certificate, key = (settings.home / Path(file).expanduser() if file else None for file in named)
+    ca = settings.home / Path(said.ca).expanduser() if said.ca else None
+    certificate, key, _ = settings.audit_files or (None, None, None)
     return SyslogServer(host, port, ca, certificate, key)
 
 

@@ -37,6 +37,7 @@ class CertificateState:
 def certificate_states(settings: Settings, now: datetime) -> list[CertificateState]:
     """Look at our certificates (files, key, dates), and at the authorities that we trust when we call others."""
     sections = {"[tls]": settings.tls_files, "[web]": settings.web_tls_files if settings.web.enabled else None}
+    sections["[audit]"] = settings.audit_files
     named = {files: section for section, files in reversed(sections.items()) if files}  # the same files once
     ours = [_state_of(section, files, now) for files, section in reversed(named.items())]
     seen = {file for files in named for file in files}
@@ -48,7 +49,7 @@ def certificate_states(settings: Settings, now: datetime) -> list[CertificateSta
 def _trusted(settings: Settings) -> Iterator[tuple[str, Path]]:
     """Yield the files with authorities of servers that we call, each with its section."""
     provider = settings.web.openid_connect
-    named = [("[alerts]", settings.alerts.ca)]
+    named = [("[alerts]", settings.alerts.ca), ("[audit]", settings.audit.ca)]
     named += [("[web.openid_connect]", provider.ca)] if settings.web.enabled and provider.is_on else []
     named += [(f"[[copy]] {copy.name}", copy.ca) for copy in settings.copy]
     return ((section, settings.home / Path(ca).expanduser()) for section, ca in named if ca)

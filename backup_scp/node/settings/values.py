@@ -45,6 +45,11 @@ class Settings(Sections, frozen=True, kw_only=True):
         """Absolute paths of certificate, key and CA of ``[web]``; None without a certificate."""
         return self._credentials(self.web.certificate, self.web.key, self.web.ca)
 
+    @property
+    def audit_files(self) -> tuple[Path, Path, Path | None] | None:
+        """Absolute paths of certificate and key that a syslog server sees; None without a certificate."""
+        return self._credentials(self.audit.certificate, self.audit.key, "")
+
     def _credentials(self, *texts: str) -> tuple[Path, Path, Path | None] | None:
         certificate, key, ca = (self.home / Path(text).expanduser() if text else None for text in texts)
         return None if certificate is None else (certificate, key or certificate, ca)

@@ -83,6 +83,12 @@ class TestCertificates:
         said = self.said(settings_of(TLS__CERTIFICATE="cert.pem", TLS__KEY="key.pem", TLS__CA="ca.pem"))
         assert said.startswith(f"[tls] ca {tmp_path / 'ca.pem'} is valid until ")
 
+    def test_the_one_that_a_syslog_server_sees(self, issued, settings_of):
+        issued()
+        shown = '[audit]\nsyslog = "tls://log.example"\ncertificate = "cert.pem"\n'
+        assert self.said(settings_of(f'{shown}key = "key.pem"\n')) == ""
+        assert self.said(settings_of(f'{shown}key = "missing.pem"\n')).startswith("[audit] certificate")
+
     def test_files_that_are_not_there(self, settings_of):
         assert "No such file" in self.said(settings_of(TLS__CERTIFICATE="cert.pem", TLS__KEY="key.pem"))
 
@@ -136,6 +142,10 @@ class TestAuthoritiesOfOthers:
         copy = '[[copy]]\nname = "far"\nurl = "dicomweb+https://pacs.example/web"\nca = "mail.pem"\n'
         assert [state.section for state in states(ending_in(20), text=copy)] == ["[[copy]] far"]
         assert len(states(ending_in(20), text=f'[alerts]\nca = "mail.pem"\n{copy}')) == 1, "one file is told once"
+
+    def test_that_of_a_syslog_server(self, states, ending_in):
+        (soon,) = states(ending_in(20), text='[audit]\nsyslog = "tls://log.example"\nca = "mail.pem"\n')
+        assert soon.trouble.startswith("[audit] ca ")
 
     @pytest.mark.parametrize("content", [b"", b"no certificate"])
     def test_what_cannot_be_read_is_left_to_those_who_need_it(self, states, content):
