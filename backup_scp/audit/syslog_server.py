@@ -5,15 +5,14 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from backup_scp.audit.syslog_message import framed
+from backup_scp.audit.tls_stream import TLSStream
 
 _TIMEOUT_S = 15.0
 _ALERT_S = 2.0
-_ROOM = 1 << 12
 _IS_IT_ON = "is it on, does it listen there, and is its port open in its firewall?"
 
 
@@ -53,30 +52,22 @@ class SyslogServer:
     def send(self, messages: Iterable[bytes]) -> None:
         """Send messages in a connection of their own; on return the server has read all of them.
 
-        Syslog knows no answer.  So we end the connection, and wait for the server's end: a server that has died, or
-        that left something unread, resets it (docs/adr/0085).
+        Syslog knows no answer.  So we end the connection, and wait for the server's close_notify (docs/adr/0085).
 
         Raises
         ------
         SyslogFailed
             Nothing is known of any of them: send them again.
         """
+        context = self._context()
         try:
-            with self._connected() as secured:
-                secured.sendall(b"".join(map(framed, messages)))
-                _end(secured)
+            with socket.create_connection((self.host, self.port), _TIMEOUT_S) as bare:
+                stream = TLSStream(bare, context, self.host)
+                stream.send(b"".join(map(framed, messages)))
+                stream.finish()
         except OSError as error:
             is_told = isinstance(error, ssl.SSLError | TimeoutError) and not isinstance(error, ssl.SSLEOFError)
             raise self._failed(error if is_told else self._alert() or error) from None
-
-    def _connected(self) -> ssl.SSLSocket:
-        context = self._context()
-        bare = socket.create_connection((self.host, self.port), _TIMEOUT_S)
-        try:
-            return context.wrap_socket(bare, server_hostname=self.host)
-        except BaseException:
-            bare.close()
-            raise
 
     def _alert(self) -> ssl.SSLError | None:
         """Ask once more, and wait for what TLS says: behind data that nobody reads it may have been lost.
@@ -84,9 +75,12 @@ class SyslogServer:
         In TLS 1.3 a server refuses a certificate, or none, after our side has begun to send.
         """
         try:
-            with self._connected() as secured:
-                secured.settimeout(_ALERT_S)
-                secured.recv(1)
+            with socket.create_connection((self.host, self.port), _TIMEOUT_S) as bare:
+                stream = TLSStream(bare, self._context(), self.host)
+                bare.settimeout(_ALERT_S)
+                stream.read()
+        except ssl.SSLEOFError:
+            pass
         except ssl.SSLError as error:
             return error
         except OSError:
@@ -98,6 +92,11 @@ class SyslogServer:
             return SyslogFailed(*self._distrusted(error))
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
             return SyslogFailed(*self._refused(error))
+        if isinstance(error, ssl.SSLEOFError):
+            told = f"the syslog server {self.name} broke off, without the end that TLS asks for (close_notify)"
+            return SyslogFailed(
+                told, "was it stopped? One that always ends so cannot be used: nobody knows what it has"
+            )
         if isinstance(error, TimeoutError):
             return SyslogFailed(f"the syslog server {self.name} does not answer in time", _IS_IT_ON)
         reason = error.strerror or type(error).__name__
@@ -131,18 +130,3 @@ class SyslogServer:
             return f"{self.name} does not speak TLS", "syslog over TLS often has port 6514; 514 is without"
         told = f"the syslog server {self.name} refuses our connection ({reason})"
         return told, "does it ask for a certificate? Name one that it trusts, in certificate and key of [audit]"
-
-
-def _end(secured: ssl.SSLSocket) -> None:
-    """End our half, and wait until the server has read it and ends its own.
-
-    Raises
-    ------
-    OSError
-        Also for a connection that was reset: TLS may have taken the reset for the server's end.
-    """
-    with suppress(ssl.SSLEOFError, ssl.SSLZeroReturnError):  # many servers end without the farewell of TLS
-        secured.unwrap()
-    secured.shutdown(socket.SHUT_WR)
-    while secured.recv(_ROOM):
-        pass

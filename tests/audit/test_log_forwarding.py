@@ -28,6 +28,7 @@ class Reader:
     certificate: PeerCertificate
     asks_for: Path | None = None
     dies: bool = False
+    breaks_off: bool = False  # after it has read all, without close_notify: as a process that is killed
     messages: list[bytes] = field(default_factory=list)
     port: int = 0
 
@@ -72,6 +73,8 @@ class Reader:
                 length, _, rest = data.partition(b" ")
                 self.messages.append(rest[: int(length)])
                 data = rest[int(length) :]
+            if not self.breaks_off:
+                secured.unwrap()
 
     @property
     def numbers(self) -> list[int]:
@@ -159,6 +162,16 @@ def test_trouble_counts_from_its_beginning(log, reader, forward, tmp_path):
     noted = ForwardState.load(tmp_path / "audit")
     assert noted.since == began
     assert "not trusted" in noted.trouble
+
+
+def test_the_end_of_tcp_alone_is_no_answer(log, forward, reader):
+    log.append(b"<A n='1'/>")
+    reader.breaks_off = True
+    with pytest.raises(SyslogFailed, match="broke off"):
+        forward()
+    reader.breaks_off = False
+    forward()
+    assert reader.numbers == [1, 1]
 
 
 def test_another_server_gets_the_whole_log(log, reader, forward, authority):

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from backup_scp.audit.audit_log import AuditLog
+from backup_scp.audit.log_record import LogRecord, RecordKind
+from backup_scp.audit.syslog_message import syslog_message
+from backup_scp.audit.syslog_server import SyslogFailed, SyslogServer
 from tests.audit_messages import messages_in
 from tests.peer_certificates import CN, PeerAuthority
 from tests.processes import LOOPBACK, ROOT, Process, connects, free_port, wait_until
@@ -18,12 +21,20 @@ from tests.unpacked_packages import unpacked
 pytestmark = pytest.mark.system
 
 MANY = 1000
+AT = "2026-12-01T10:00:00.000000+00:00"
+
+
+_ASKING = {
+    'streamDriver.authMode="anon"': 'streamDriver.authMode="x509/certvalid"',
+    "peer-verify(optional-untrusted)": "peer-verify(required-trusted)",
+}
+"""What the documentation says for a server that lets in only nodes with a certificate."""
 
 
 class SyslogPeer:
     """A server with the configuration of the documentation, on a port and with files of its own."""
 
-    def __init__(self, name: str, folder: Path, authority: PeerAuthority) -> None:
+    def __init__(self, name: str, folder: Path, authority: PeerAuthority, *, asks: bool = False) -> None:
         self.file, self.port = folder / "dicom-audit.log", free_port()
         (told,) = re.findall(rf"```{name}\n(.*?)```", (ROOT / "docs/audit.md").read_text(), re.DOTALL)
         issued = authority.issue("server", (CN, "syslog"), names=("DNS:localhost", f"IP:{LOOPBACK}"))
@@ -36,6 +47,9 @@ class SyslogPeer:
         ):
             assert here in told
             told = told.replace(here, str(there))
+        if asks:
+            (instead,) = [(open_, asking) for open_, asking in _ASKING.items() if open_ in told]
+            told = told.replace(*instead)
         config = folder / f"{name}.conf"
         config.write_text(told)
         packages = unpacked(name)
@@ -114,6 +128,44 @@ def test_the_whole_log_arrives_also_after_the_server_was_dead(peer, authority, m
     assert_has_all_of_it(peer, node)
     assert "The syslog server takes the audit log again" in node.output
     assert "the audit log waits" not in node.cli("status", exit_code=None).stdout
+
+
+@pytest.mark.parametrize("name", ["rsyslog", "syslog-ng"])
+def test_a_server_that_does_not_trust_us_has_taken_nothing(name, tmp_path, authority, processes):
+    """In TLS 1.3 it says so after our handshake has succeeded: an alert, and that is no end as we wait for."""
+    peer = SyslogPeer(name, tmp_path, authority, asks=True)
+    processes.add(peer.process)
+    peer.start()
+    (tmp_path / "other").mkdir()
+    right, wrong = (each.issue("node", (CN, "node")) for each in (authority, PeerAuthority(tmp_path / "other")))
+    message = syslog_message(LogRecord(1, AT, "", RecordKind.ENTRY, b"<A/>"), 1)
+
+    for shown, said in (
+        ((), "certificate required"),
+        ((wrong.certificate, wrong.key), "unknown ca"),
+    ):
+        server = SyslogServer("localhost", peer.port, authority.ca, *shown)
+        for messages in ([message], [message] * 2000):
+            with pytest.raises(SyslogFailed, match=said) as told:
+                server.send(messages)
+            assert "certificate and key of [audit]" in told.value.fix
+    SyslogServer("localhost", peer.port, authority.ca, right.certificate, right.key).send([message])
+    wait_until(lambda: peer.messages, what="the message of the one that it trusts")
+    assert peer.messages == [b"<A/>"]
+
+
+@pytest.mark.parametrize("peer", ["rsyslog"], indirect=True)
+def test_what_it_has_answered_it_has_written(peer, authority):
+    """Also when it is killed at this moment: with its usual queue in memory it loses some, as syslog-ng seldom does."""
+    server = SyslogServer("localhost", peer.port, authority.ca)
+    sent: list[bytes] = []
+    for _ in range(3):
+        contents = [b"<A n='%d'>%b</A>" % (len(sent) + number, b"x" * 2000) for number in range(200)]
+        server.send([syslog_message(LogRecord(1, AT, "", RecordKind.ENTRY, each), 1) for each in contents])
+        peer.process.kill()
+        sent += contents
+        assert peer.messages == sent
+        peer.start()
 
 
 @pytest.mark.parametrize("peer", ["rsyslog"], indirect=True)
