@@ -337,7 +337,7 @@ def test_a_destination_that_cannot_be_reached_is_noted_until_one_c_move_succeeds
     ((kind, calling, called, address, reason, fix),) = recorder.rejections
     assert (kind, calling, called, address) == ("destination", "VIEWER", "THERE", "127.0.0.1")
     assert "cannot be reached" in reason
-    assert "THERE" in fix
+    assert "backup-scp check there" in fix
     assert ("destination", "THERE", "") not in recorder.successes
     remotes = (RemoteAE("there", "THERE", "127.0.0.1", destination().port),)
     with start_server(storage.services(remotes), remotes).peer(MOVE) as peer:

@@ -64,9 +64,9 @@ def said(tmp_path: Path) -> Iterator[Said]:
             world.node.start()
             world.narrow.start()
             assert raw_sender.send(world.node, [world.ct], calling="CTSTORE")[0].status == 0
+            told = Said(world)  # before the mistakes: check calls the node under its own name, which settles one
             for make in CASES.values():
                 make(world)
-            told = Said(world)
             with contextlib.suppress(AssertionError):  # the test tells which are missing
                 wait_until(told.has_all, 20, what="a sentence for each row")
             yield told

@@ -220,6 +220,18 @@ def test_memory_is_bounded_and_one_address_does_not_push_out_the_others(index, l
     assert "A198" not in titles
 
 
+def test_a_service_is_settled_by_its_own_acceptance_alone(log, index):
+    reject(log, service=ServiceKind.CONTEXT)
+    log._try_to_write()
+    log.succeeded(ASSOCIATION, "CT1", "192.0.2.9")
+    log.succeeded(ServiceKind.CONTEXT, "CT1", "192.0.2.9", "another SOP Class")
+    log._try_to_write()
+    assert index.listed() == [("CT1", 1)]
+    log.succeeded(ServiceKind.CONTEXT, "CT1", "192.0.2.9", "X")
+    log._try_to_write()
+    assert index.listed() == []
+
+
 def test_successes_are_bounded(log):
     for number in range(2 * rejection_log._MOST_SUCCESSES):
         log.succeeded(ASSOCIATION, f"A{number}", "192.0.2.9")

@@ -11,7 +11,7 @@ from backup_scp.dimse.association.association import Association, Context
 from backup_scp.dimse.association.request_dispatch import note_rejection
 from backup_scp.dimse.messages.command_set import CommandSet, Element
 from backup_scp.dimse.messages.dimse_status import fix_of
-from backup_scp.dimse.scp.destination_fixes import fix_of_destination
+from backup_scp.dimse.scp.destination_fixes import told_of_destination
 from backup_scp.dimse.scp.retrieve_operation import RetrieveOperation, Retriever, SameAssociation
 from backup_scp.dimse.scu.storage_scu import MEDIUM_PRIORITY, MoveOriginator
 from backup_scp.errors import IndexUnavailable, MatchesUncounted, MoveDestinationUnknown
@@ -148,7 +148,7 @@ class RetrieveSCP:
         caller, refusal = operation.association.caller, operation.refusal
         if refusal is not None:
             facts = (ServiceKind.DESTINATION, caller.ae_title, remote.ae_title, caller.address)
-            self._rejections.rejected(*facts, str(refusal), fix_of_destination(remote, refusal))
+            self._rejections.rejected(*facts, *told_of_destination(remote, refusal))
         elif operation.has_sent:
             self._rejections.succeeded(ServiceKind.DESTINATION, remote.ae_title, "")
         self._rejections.succeeded(ServiceKind.RETRIEVE, caller.ae_title, caller.address)

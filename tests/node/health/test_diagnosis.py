@@ -146,6 +146,11 @@ STRANGER, CONFIGURED = (), ({"name": "room 1", "ae_title": "DR1", "host": "192.0
         ("store", 20, STRANGER, "act"),  # until it succeeds
         ("association", 0, STRANGER, "act"),  # perhaps a console
         ("association", 2, STRANGER, "note"),
+        ("context", 0, STRANGER, "note"),
+        ("context", 0, CONFIGURED, "note"),  # images came in, or their own refusal says so
+        ("release", 0, CONFIGURED, "note"),
+        ("proof", 0, STRANGER, "note"),
+        ("proof", 0, CONFIGURED, "act"),  # the console believes that we have them
         ("association", 2, CONFIGURED, "note"),
         ("query", 0, STRANGER, "note"),
         ("query", 0, CONFIGURED, "act"),
