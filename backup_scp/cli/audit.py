@@ -10,10 +10,13 @@ from typing import Annotated
 import typer
 
 from backup_scp.audit.log_check import LogCheck, check_log
+from backup_scp.cli.audit_show import show
 from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, settings_of
 from backup_scp.cli.output import count, print_json, say
 
 app = typer.Typer(no_args_is_help=True, help="The audit log: who did what with which study.")
+
+app.command("show", cls=PlainCommand)(show)
 
 
 @app.command("verify", cls=PlainCommand)

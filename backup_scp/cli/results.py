@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from backup_scp.audit.log_check import LogCheck
+from backup_scp.audit.shown_entries import ShownEntry
 from backup_scp.certificates.certified import Certified, ForClient
 from backup_scp.cli.alerts import AlertSent
 from backup_scp.cli.audit import SyslogTested
@@ -88,6 +89,7 @@ RESULTS = {
         Result(ChangedUser),
     ),
     "audit test": Result(SyslogTested, "Exit code 1 when the server did not take it."),
+    "audit show": Result(list[ShownEntry], "The oldest first."),
     "audit verify": Result(LogCheck, "Exit code 1 when a record was changed."),
     "tls init": Result(InitResult, "With --write it does not ask."),
     "tls renew": Result(Certified),
