@@ -18,6 +18,7 @@ import pytest
 from backup_scp import __version__
 from backup_scp.cli import main
 from backup_scp.node.run_record import Run, RunRecord
+from tests.processes import free_port
 from tests.stored import Stored, stored_in
 
 OUR_USER = os.getuid() if hasattr(os, "getuid") else None
@@ -46,6 +47,13 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("BACKUP_SCP_HOME", str(home))
     monkeypatch.setenv("BACKUP_SCP_CONFIG", "")  # and none of this machine's
     return home
+
+
+@pytest.fixture
+def free_ports(home, monkeypatch) -> None:
+    """Have ports of its own: another node on this computer may hold the usual ones."""
+    monkeypatch.setenv("BACKUP_SCP_NODE__PORT", str(free_port()))
+    monkeypatch.setenv("BACKUP_SCP_WEB__PORT", str(free_port()))
 
 
 @pytest.fixture

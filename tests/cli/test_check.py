@@ -62,6 +62,7 @@ def kept(home, stored, node_run):
     return stored
 
 
+@pytest.mark.usefixtures("free_ports")
 def test_beside_an_archive_it_changes_nothing(run, kept, files):
     """SQLite has files beside the index as long as it is open."""
     before = files()

@@ -128,6 +128,7 @@ class TestCheck:
     def remote(self, ran):
         return next(finding for finding in ran.json if finding["what"] == "remote dr room")
 
+    @pytest.mark.usefixtures("free_ports")
     def test_all_is_well(self, run, configure, peer, stored, node_run):
         node_run.close()
         configure(peer.port)
@@ -221,6 +222,7 @@ class TestCheck:
         assert ran.code == 1
         assert "FAIL  index: " in ran.out
 
+    @pytest.mark.usefixtures("free_ports")
     def test_it_leaves_nothing_in_the_archive(self, run, home, stored, node_run):
         node_run.close()
         assert run("check").code == 0

@@ -215,7 +215,7 @@ def test_ctrl_c_leaves_nothing_half(sit_down, file, tmp_path, question):
             if words == question:
                 shown.press(CTRL_C)
                 break
-            shown.press(b"NEW\n" if words == "AE title [" else b"\n")
+            shown.press({"AE title [": b"NEW\n", "Port [": b"%d\n" % free_port()}.get(words, b"\n"))
         ended = shown.end()
     assert ended.code == 130
     assert "Interrupted: nothing was written" in ended.text
