@@ -148,6 +148,7 @@ class Front:
             web_address=self._web.address,
             web_trouble=self._web.trouble,
             outages=self._run.outages,
+            audit_log=node.audit_log,
         )
 
 

@@ -16,7 +16,7 @@ from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, set_aside_damaged_index, upgrade_index
 from backup_scp.node.recovering import ReadingCopies
 from backup_scp.node.restore_runner import RestoreRunner
-from backup_scp.node.run_record import Maintenance
+from backup_scp.node.run_record import AuditLogState, Maintenance
 from backup_scp.node.running_copies import RunningCopies
 from backup_scp.node.settings import Settings
 from backup_scp.ports import Heading, Index, Task
@@ -197,6 +197,11 @@ class Node:
         if self._maintenance is None:
             return Maintenance(alive=False)
         return Maintenance(self._maintenance.is_alive, self._maintenance.active_at, self._maintenance.trouble)
+
+    @property
+    def audit_log(self) -> AuditLogState:
+        """Whether entries of the audit log can be written."""
+        return AuditLogState(self._audit.failing_since, self._audit.waiting, self._audit.lost)
 
     @property
     def storage(self) -> OpenStores:

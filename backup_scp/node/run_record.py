@@ -58,6 +58,25 @@ class Maintenance:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditLogState:
+    """Whether the node can write its audit log.
+
+    Attributes
+    ----------
+    failing_since
+        Since when it cannot; null while it can.
+    waiting
+        How many entries waited in memory when the record was written.
+    lost
+        How many found no room there.
+    """
+
+    failing_since: datetime | None = None
+    waiting: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Outage:
     """A time in which no node ran on the data folder.
 
@@ -109,6 +128,8 @@ class RunRecord:
         Why DICOMweb does not answer; empty when it does, or is not enabled.
     outages
         Times of the last twelve weeks in which no node ran, of 15 minutes or more, the oldest first.
+    audit_log
+        Whether it can write its audit log.
     """
 
     version: str
@@ -126,6 +147,7 @@ class RunRecord:
     web_address: str = ""
     web_trouble: str = ""
     outages: tuple[Outage, ...] = ()
+    audit_log: AuditLogState = field(default_factory=AuditLogState)
 
     @property
     def where(self) -> str:
@@ -269,7 +291,9 @@ def _lasting(record: RunRecord) -> tuple[object, ...]:
     kept_up = record.maintenance
     ports = (record.port, record.tls_port)
     web = (record.web_address, record.web_trouble)
-    return (record.process, ports, record.listening, kept_up.alive, kept_up.active_at is None, kept_up.trouble, web)
+    audit = (record.audit_log.failing_since, record.audit_log.lost > 0)
+    maintenance = (kept_up.alive, kept_up.active_at is None, kept_up.trouble)
+    return (record.process, ports, record.listening, maintenance, web, audit)
 
 
 def _is_orphaned(record: RunRecord | None) -> bool:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 
 from backup_scp.machine import clock
 from backup_scp.ports import AuditedResource, EventOutcome, Participant, TrailEvent, TrailKind
@@ -38,6 +39,11 @@ class AuditThread:
         Called before each turn, for what collects entries itself.
     settle
         Called after each turn, and at the end with ``is_end``; it may wait, and raise.
+
+    Attributes
+    ----------
+    failing_since
+        Since when the log cannot be written; None while it can.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class AuditThread:
         self._waiting: deque[TrailEvent] = deque()
         self._lost = 0
         self._trouble = ""
+        self.failing_since: datetime | None = None
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
@@ -65,6 +72,16 @@ class AuditThread:
             self._waiting.append(event)
         else:
             self._lost += 1
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait in memory."""
+        return len(self._waiting)
+
+    @property
+    def lost(self) -> int:
+        """How many found no room there."""
+        return self._lost
 
     def start(self) -> None:
         """Begin."""
@@ -93,7 +110,7 @@ class AuditThread:
             self._settle(is_end=is_end)
         except Exception as error:  # noqa: BLE001 - the thread must live, and no text of an error is safe
             return self._failed(place_of(error))
-        self._trouble = ""
+        self._trouble, self.failing_since = "", None
         return True
 
     def _tell_the_gap(self) -> None:
@@ -126,4 +143,5 @@ class AuditThread:
         if trouble != self._trouble:  # once, not at every turn
             log.error("The audit log cannot be written: %s. Entries wait; images are stored as usual", trouble)
         self._trouble = trouble
+        self.failing_since = self.failing_since or clock.now()
         return False

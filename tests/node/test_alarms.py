@@ -17,7 +17,7 @@ from backup_scp.node.health.alarm_rules import INDEX_KINDS, conditions
 from backup_scp.node.health.certificates import CertificateState
 from backup_scp.node.health.diagnosis import findings
 from backup_scp.node.opening import OpenStores
-from backup_scp.node.run_record import Maintenance
+from backup_scp.node.run_record import AuditLogState, Maintenance
 from backup_scp.node.settings import CopySettings, RemoteSettings, Settings
 from backup_scp.node.settings.alerts_section import AlertsSettings
 from backup_scp.ports import (
@@ -75,6 +75,7 @@ KINDS = {
     "clock": ({"clock_doubt": ClockDoubt(6, NOW + timedelta(9), timedelta(9))}, "6 images were", "is right again"),
     "refused images": ({"rejections": [REFUSED]}, "DR1 at 192.0.2.1: IMAGES REFUSED", "its images are accepted"),
     "maintenance ended": ({"record": {"maintenance": Maintenance(alive=False)}}, "thread has ended", "thread runs"),
+    "audit log": ({"record": {"audit_log": AuditLogState(NOW, 20_000, 7)}}, "7 further", "can be written again"),
     "maintenance stuck": (
         {"record": {"maintenance": Maintenance(True, NOW - timedelta(hours=2))}},
         "makes no progress",

@@ -14,7 +14,7 @@ import pytest
 from backup_scp.errors import InvalidSettings
 from backup_scp.machine.process_lock import Lock
 from backup_scp.node import run_record
-from backup_scp.node.run_record import SIGN_OF_LIFE_EVERY, Maintenance, Outage, Run, RunRecord, look
+from backup_scp.node.run_record import SIGN_OF_LIFE_EVERY, AuditLogState, Maintenance, Outage, Run, RunRecord, look
 from tests.processes import ROOT
 from tests.system.mounts import private_mounts
 
@@ -217,6 +217,8 @@ class TestSignsOfLife:
             {"listening": False},
             {"maintenance": Maintenance(alive=False)},
             {"maintenance": Maintenance(trouble="The index is gone")},
+            {"audit_log": AuditLogState(NOW, 3)},
+            {"audit_log": AuditLogState(None, 0, 1)},
         ],
     )
     def test_news_is_written_at_once(self, written, news):

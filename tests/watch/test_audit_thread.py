@@ -61,8 +61,12 @@ def test_what_a_failing_log_does_not_take_waits_and_a_gap_is_told(monkeypatch, c
     for _ in range(5):
         thread.record(entry())
     wait_until(lambda: bool(caplog.records), 10)
+    wait_until(lambda: thread.failing_since is not None, 10)
+    assert (thread.waiting, thread.lost) == (2, 3)
     works.set()
     wait_until(lambda: len(written) == 3, 10)
+    wait_until(lambda: thread.failing_since is None, 10)
+    assert (thread.waiting, thread.lost) == (0, 0)
     thread.stop()
 
     assert [ReadMessage(message).event[1] for message in written] == ["", "", "110133"]

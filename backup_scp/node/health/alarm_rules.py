@@ -59,6 +59,7 @@ _RULES = {
     ("drill", "overdue"): _Rule(_HOURS, "copy {subject} was proved to come back"),
     ("silent", ""): _Rule(_AT_ONCE, "{subject} sends again, or is not expected any more"),  # hours or days already
     ("recovery", ""): _Rule(_HOURS, "the archive has all images again"),
+    ("audit", "not written"): _Rule(_WHILE, "the audit log can be written again"),
     ("audit", ""): _Rule(_AT_ONCE, "{subject} takes the audit log again"),  # an hour already
     ("alerts", ""): _Rule(_AT_ONCE, "every channel of [alerts] takes messages again"),  # a day already
 }

@@ -15,7 +15,7 @@ from backup_scp.node.health.facts import Known, NodeFacts
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.refused import refused
 from backup_scp.node.health.silence_findings import silences
-from backup_scp.node.run_record import NodeState
+from backup_scp.node.run_record import AuditLogState, NodeState
 from backup_scp.node.settings import Settings
 from backup_scp.ports import RECOVERY, OwedReports
 
@@ -78,7 +78,17 @@ def _node(facts: NodeFacts) -> Iterator[Finding]:
         yield _note("node", versions, "restart the node", aspect="version")
     if record.web_trouble:
         yield _note("web", record.web_trouble)
+    if record.audit_log.failing_since is not None:
+        yield _audit_log(record.audit_log, record.audit_log.failing_since)
     yield from _maintenance(facts)
+
+
+def _audit_log(state: AuditLogState, since: datetime) -> Finding:
+    lost = f", {state.lost} further ones found no room there" if state.lost else ""
+    waits = f"{count(state.waiting, 'entry')} waited in memory{lost}. Images are stored as usual"
+    told = f"Since {moment(since)} the audit log cannot be written: {waits}"
+    fix = "make room on the disk of the data folder, and let the node's user write into its folder audit"
+    return _act("audit", told, fix, aspect="not written")
 
 
 def _maintenance(facts: NodeFacts) -> Iterator[Finding]:
