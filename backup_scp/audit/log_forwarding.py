@@ -120,12 +120,12 @@ class LogForwarding:
         for file, start in self._files():
             offset = start
             for line in lines_of(file, start):
-                record = LogRecord.read(line)
-                if record is None:
-                    break  # a line that is being written, or that a crash has cut: the log sets it apart
+                if not line.endswith(b"\n"):
+                    break  # it is being written, or a crash has cut it: the log sets it apart
                 offset += len(line)
-                if record.number <= last:
-                    continue
+                record = LogRecord.read(line)
+                if record is None or record.number <= last:
+                    continue  # somebody has changed it: ``check_log`` says so, and the others go on
                 if record.kind is RecordKind.ENTRY:
                     messages.append(syslog_message(record, os.getpid()))
                     size += len(messages[-1])

@@ -195,6 +195,16 @@ def test_a_line_that_is_being_written_waits(log, reader, forward, tmp_path):
     assert reader.numbers == [1, 2]
 
 
+def test_a_line_that_somebody_has_changed_holds_nothing_up(log, reader, forward, tmp_path):
+    add(log, 1, 2, 3)
+    (file,) = (tmp_path / "audit").glob("audit-*.log")
+    lines = file.read_bytes().splitlines(keepends=True)
+    lines[1] = b"nothing was done here\n"
+    file.write_bytes(b"".join(lines))
+    forward()
+    assert reader.numbers == [1, 3]
+
+
 def test_an_empty_log_needs_no_server(forward, tmp_path):
     forward(port=1)
     assert not (tmp_path / "audit").exists()

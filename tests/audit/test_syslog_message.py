@@ -78,6 +78,10 @@ def test_what_is_left_of_a_query_is_its_beginning():
     assert (bytes(range(256)) * 235).startswith(left)
 
 
+def test_what_is_no_xml_is_cut():
+    assert len(syslog_message(record(b"no XML " * 2_000), 4711)) == LONGEST_BYTES
+
+
 def test_the_longest_list_of_classes_is_cut():
     message = ReadMessage(shortened(many_classes(1_000), 7_000, 7))
     assert 20 < len(list(message.root.iter("SOPClass"))) < 200
