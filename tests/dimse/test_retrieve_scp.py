@@ -48,6 +48,7 @@ from tests.dimse.wire import (
     pdv,
     role,
 )
+from tests.processes import wait_until
 
 MOVE = (STUDY_ROOT_MOVE, (IMPLICIT,))
 GET = (STUDY_ROOT_GET, (IMPLICIT,))
@@ -343,7 +344,8 @@ def test_a_destination_that_cannot_be_reached_is_noted_until_one_c_move_succeeds
     with start_server(storage.services(remotes), remotes).peer(MOVE) as peer:
         assert move(peer)[-1].status == 0
         peer.release()
-    assert recorder.successes[-2:] == [("destination", "THERE", ""), ("retrieve", "TESTER", "127.0.0.1")]
+    both = [("destination", "THERE", ""), ("retrieve", "TESTER", "127.0.0.1")]
+    wait_until(lambda: recorder.successes[-2:] == both, what="both successes are noted")
 
 
 def test_a_destination_that_refuses_some_is_noted(moving, destination, recorder):

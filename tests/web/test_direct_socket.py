@@ -22,7 +22,7 @@ from backup_scp.web.direct_socket import BodyLimits, DirectSocket, Piece
 from backup_scp.web.options import WebOptions
 from backup_scp.web.problems import Problem, response_of
 from backup_scp.web.streamed import StreamedResponse
-from tests.processes import LOOPBACK
+from tests.processes import LOOPBACK, wait_until
 from tests.web.test_web_server import connect, serving
 
 PART_BYTES = 1 << 18
@@ -94,7 +94,7 @@ def test_two_answers_on_one_connection_are_whole(start, sent):
         for _ in range(2):
             client.sendall(REQUEST)
             assert answer(client) == BODY
-    assert sent == [len(BODY)] * 2
+    wait_until(lambda: sent == [len(BODY)] * 2, what="both are noted")
 
 
 def test_a_short_answer_is_read_at_once(start, sent):
