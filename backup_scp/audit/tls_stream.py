@@ -60,10 +60,7 @@ class TLSStream:
         OSError
             It has ended in another way.
         """
-        try:
-            return self._run(partial(self._tls.read, _PART))
-        except ssl.SSLZeroReturnError:
-            return b""
+        return self._run(partial(self._read_now, _PART))
 
     def finish(self) -> None:
         """Send close_notify, and return when the peer's has come.
@@ -73,17 +70,20 @@ class TLSStream:
         OSError
             The peer has ended in another way.
         """
-        try:
-            self._tls.read(1)  # what is here already: an alert raises, and SSL_shutdown would swallow it
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            raise ConnectionAbortedError(errno.ECONNABORTED, "it ended the connection before we did") from None
+        with suppress(ssl.SSLWantReadError):
+            if not self._read_now(1):  # what is here already: an alert raises, and SSL_shutdown would swallow it
+                raise ConnectionAbortedError(errno.ECONNABORTED, "it ended the connection before we did")
         with suppress(ssl.SSLWantReadError):
             self._tls.unwrap()
         self._flush()
         while self.read():
             pass
+
+    def _read_now(self, size: int) -> bytes:
+        try:
+            return self._tls.read(size)
+        except ssl.SSLZeroReturnError:
+            return b""
 
     def _run(self, step: Callable[[], T]) -> T:
         while True:
@@ -105,7 +105,7 @@ class TLSStream:
             self._plain.sendall(data)
 
     def _fill(self) -> None:
-        if data := self._plain.recv(_PART):
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
+        data = self._plain.recv(_PART)
+        if not data:  # told to OpenSSL, Python 3.11.2 takes it for close_notify
+            raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the connection ended without close_notify")
+        self._incoming.write(data)

@@ -156,5 +156,5 @@ def test_the_commands_in_its_text_do_what_they_say(fresh_machine, tmp_path):
     assert "1 image intact" in fresh_machine("backup-scp verify")
     assert "console" in fresh_machine("backup-scp check")
     assert "1 image" in fresh_machine("backup-scp status")
-    for command in ("import", "verify", "rebuild", "check", "status", "serve --config FILE"):
+    for command in ("import", "verify", "rebuild", "check", "status", "setup"):
         assert f"`backup-scp {command}" in README or f"backup-scp {command}" in COMMANDS
