@@ -76,7 +76,8 @@ class LogForwarding:
         self._folder = folder
         self._server = server
         found = ForwardState.load(folder)
-        self.state = found if found.server == server.name else ForwardState(server.name)
+        is_of_this_log = found.server == server.name and found.number <= _last_number(folder)
+        self.state = found if is_of_this_log else ForwardState(server.name)
         self._place: _ReadTo | None = None
 
     def send_some(self) -> bool:
@@ -144,3 +145,12 @@ class LogForwarding:
             before = [file for file in files if first_number(file) <= self.state.number + 1]
             files = files[max(0, len(before) - 1) :]
         yield from ((file, 0) for file in files)
+
+
+def _last_number(folder: Path) -> int:
+    """Return the number of the last record; a power cut may have taken records that the server has already."""
+    for file in reversed(log_files(folder)):
+        records = filter(None, map(LogRecord.read, lines_of(file)))  # the last line may be cut
+        if number := max((record.number for record in records), default=0):
+            return number
+    return 0

@@ -61,4 +61,9 @@ class TokenLogins:
         scope = scope_with(roles_of(person, self._rules), Right.FIND)
         if scope == SEES_NOTHING:
             raise LoginRefused("It is in no group that roles of [web.openid_connect] names")
-        return TokenUser(known.user.name if known else name_of(person), scope)
+        if known is not None:
+            return TokenUser(known.user.name, scope)
+        name = name_of(person)
+        if self._accounts.credentials(name) is not None:  # the provider's names are not ours
+            raise LoginRefused("There is another user of this name here, who is not linked to this account")
+        return TokenUser(name, scope)

@@ -205,6 +205,15 @@ def test_a_line_that_somebody_has_changed_holds_nothing_up(log, reader, forward,
     assert reader.numbers == [1, 3]
 
 
+def test_a_log_that_has_lost_its_end_is_sent_again(log, reader, forward, tmp_path):
+    add(log, 1, 2, 3)
+    forward()
+    (file,) = (tmp_path / "audit").glob("audit-*.log")
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:2]))
+    forward()
+    assert reader.numbers == [1, 2, 3, 1, 2]
+
+
 def test_an_empty_log_needs_no_server(forward, tmp_path):
     forward(port=1)
     assert not (tmp_path / "audit").exists()

@@ -19,7 +19,17 @@ from backup_scp.dimse.association.identification import Identification
 from backup_scp.dimse.upper_layer.user_identity import IdentityKind, OfferedIdentity
 from backup_scp.errors import NotAuthorised
 from backup_scp.openid.openid_provider import OpenIDProvider
-from backup_scp.ports import EVERY_SITE, SEES_ALL, SEES_NOTHING, RemoteAE, RemoteService, Role, SiteScope, UserIdentity
+from backup_scp.ports import (
+    EVERY_SITE,
+    SEES_ALL,
+    SEES_NOTHING,
+    FederatedIdentity,
+    RemoteAE,
+    RemoteService,
+    Role,
+    SiteScope,
+    UserIdentity,
+)
 from backup_scp.services import passwords
 from backup_scp.services.association_logins import AssociationLogins
 from backup_scp.services.permissions import RIGHT_TO_USE, Right
@@ -120,7 +130,8 @@ def checks(tmp_path_factory) -> Iterator[tuple[Identification, dict[str, Offered
     with contextlib.closing(SQLAccounts.in_file(file)) as accounts, Forger().running() as forger:
         changes, stored = UserChanges(accounts), passwords.hashed(PASSCODE)
         for name, roles in USERS.items():
-            user = changes.add(name, {EVERY_SITE: Role.SEE}, Actor("test"))
+            identity = FederatedIdentity(forger.issuer, name)
+            user = changes.add(name, {EVERY_SITE: Role.SEE}, Actor("test"), identity)
             accounts.set_roles(user.id, roles)  # those of a provider may be none
             accounts.set_password(user.id, stored)
             accounts.set_disabled(user.id, is_disabled=name == "dora")

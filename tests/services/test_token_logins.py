@@ -60,6 +60,13 @@ def test_a_user_of_this_node_has_the_name_it_has_here_and_is_refused_when_disabl
         logins.user(forger.id_token())
 
 
+def test_the_name_of_another_user_here_is_not_taken_over(forger, logins, accounts):
+    UserChanges(accounts).add("anna", {"north": Role.SEE}, Actor("test"))
+    forger.claims = {"preferred_username": "Anna", "groups": ["it"]}
+    with pytest.raises(LoginRefused, match="another user of this name"):
+        logins.user(forger.id_token())
+
+
 def test_a_forged_token_and_a_provider_that_is_down(forger, logins):
     forger.keys = [OTHER_KEY]
     with pytest.raises(ProviderRefused):
