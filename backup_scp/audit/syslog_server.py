@@ -106,9 +106,9 @@ class SyslogServer:
         try:
             context = ssl.create_default_context(cafile=self.ca)
             if self.certificate is not None:
-                context.load_cert_chain(self.certificate, self.key)
-        except (OSError, ssl.SSLError) as error:
-            reason = getattr(error, "strerror", None) or "not a certificate or its key"
+                context.load_cert_chain(self.certificate, self.key, password=_no_password)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "they are no certificate and key in PEM without a password"
             raise SyslogFailed(
                 f"the files of [audit] cannot be used ({reason})", "look at ca, certificate and key in [audit]"
             ) from None
@@ -130,3 +130,8 @@ class SyslogServer:
             return f"{self.name} does not speak TLS", "syslog over TLS often has port 6514; 514 is without"
         told = f"the syslog server {self.name} refuses our connection ({reason})"
         return told, "does it ask for a certificate? Name one that it trusts, in certificate and key of [audit]"
+
+
+def _no_password() -> str:
+    """Raise instead of asking for a password: nobody is there to type it."""
+    raise ValueError("the key has a password")

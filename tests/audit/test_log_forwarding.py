@@ -12,6 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from backup_scp.audit import audit_log
 from backup_scp.audit.audit_log import AuditLog
@@ -252,6 +258,14 @@ class TestWhatIsWrong:
             told = self.failure(SyslogServer(LOOPBACK, plain.getsockname()[1], authority.ca))
             thread.join()
         assert "does not speak TLS" in str(told)
+
+    def test_a_key_with_a_password(self, reader, authority, tmp_path):
+        ours = authority.issue("with a password", (CN, "node"))
+        key = load_pem_private_key(ours.key.read_bytes(), None)
+        locked = BestAvailableEncryption(b"secret")
+        (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
+        server = SyslogServer(LOOPBACK, reader.port, authority.ca, ours.certificate, tmp_path / "key.pem")
+        assert "without a password" in str(self.failure(server))
 
     @pytest.mark.parametrize("content", [None, b"no certificate"])
     def test_files_that_are_none(self, reader, tmp_path, content):
